@@ -1,0 +1,83 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <torc/http/error.hpp>
+
+// The alphabets of HTTP/1.1 and of URLs as tables, and small helpers on bytes. Private to the library.
+namespace torc::http {
+
+/// A set of bytes, built at compile time.
+struct ByteSet {
+    std::array<bool, 256> has{};
+
+    constexpr ByteSet() = default;
+    constexpr ByteSet& range(int first, int last) {
+        for (int c = first; c <= last; ++c) has[static_cast<std::size_t>(c)] = true;
+        return *this;
+    }
+    constexpr ByteSet& these(std::string_view bytes) {
+        for (const char c : bytes) has[static_cast<std::uint8_t>(c)] = true;
+        return *this;
+    }
+    constexpr bool operator()(char c) const noexcept { return has[static_cast<std::uint8_t>(c)]; }
+};
+
+constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+constexpr bool is_alpha(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+constexpr char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+constexpr int hex_value(char c) noexcept {
+    if (is_digit(c)) return c - '0';
+    const char lower = to_lower(c);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+inline constexpr ByteSet token_chars =
+    ByteSet{}.range('0', '9').range('a', 'z').range('A', 'Z').these("!#$%&'*+-.^_`|~");
+constexpr bool is_token_char(char c) noexcept { return token_chars(c); }
+
+/// Field values and reason phrases (RFC 9110, 5.5): visible characters, space, tab and obs-text; no control bytes.
+inline constexpr ByteSet text_chars = ByteSet{}.range(0x20, 0x7e).range(0x80, 0xff).these("\t");
+
+/// Request targets: visible ASCII only.
+inline constexpr ByteSet target_chars = ByteSet{}.range(0x21, 0x7e);
+
+inline bool equals_ignoring_case(std::string_view a, std::string_view b) noexcept {
+    return a.size() == b.size() &&
+           std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return to_lower(x) == to_lower(y); });
+}
+
+constexpr std::string_view trim_spaces(std::string_view text) noexcept {
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+    return text;
+}
+
+/// Text of a peer as it may stand in an error's sentence: no control bytes, no more than a line of it.
+inline std::string quoted(std::string_view text, std::size_t max_chars = 60) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string shown = "\"";
+    for (const char c : text.substr(0, max_chars)) {
+        const auto byte = static_cast<std::uint8_t>(c);
+        if (byte < 0x20 || byte == 0x7f) {
+            shown += "\\x";
+            shown += digits[byte >> 4];
+            shown += digits[byte & 15];
+        } else {
+            shown += c;
+        }
+    }
+    if (text.size() > max_chars) shown += "...";
+    return shown + '"';
+}
+
+inline std::unexpected<Error> fail(errc code, phase where, std::string words) {
+    return std::unexpected<Error>{Error{make_error_code(code), where, {}, std::move(words)}};
+}
+
+}  // namespace torc::http
