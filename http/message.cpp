@@ -1,0 +1,81 @@
+#include <torc/http/message.hpp>
+
+#include <torc/http/method.hpp>
+#include <torc/http/status.hpp>
+
+#include "bytes.hpp"
+
+// Theory of operation. Headers were validated when they were put into `Headers`; what remains are the three parts of
+// the start line. Each is checked before the first byte is written, so that a head is written whole or not at all.
+
+namespace torc::http {
+namespace {
+
+void append_fields(std::string& out, const Headers& headers) {
+    for (const auto& [name, value] : headers) out.append(name).append(": ").append(value).append("\r\n");
+}
+
+void append_version(std::string& out, int minor_version) { out.append(minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1"); }
+
+std::unexpected<Error> bad(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
+
+}  // namespace
+
+result<void> append_head(std::string& out, const RequestHead& head) {
+    if (!is_token(head.method)) return bad(quoted(head.method) + " can not be a method");
+    const bool clean = !head.target.empty() && std::ranges::all_of(head.target, [](char c) { return target_chars(c); });
+    if (!clean) return bad(quoted(head.target) + " can not be a request target");
+    out.append(head.method).append(" ").append(head.target).append(" ");
+    append_version(out, head.minor_version);
+    out.append("\r\n");
+    append_fields(out, head.headers);
+    out.append("\r\n");
+    return {};
+}
+
+result<void> append_head(std::string& out, const ResponseHead& head) {
+    if (head.status < 100 || head.status > 999) return bad(std::to_string(head.status) + " can not be a status");
+    const std::string_view reason = head.reason.empty() ? reason_phrase(head.status) : std::string_view{head.reason};
+    if (!std::ranges::all_of(reason, [](char c) { return text_chars(c); })) {
+        return bad("the reason phrase " + quoted(reason) + " contains a control character");
+    }
+    append_version(out, head.minor_version);
+    out.append(" ").append(std::to_string(head.status)).append(" ").append(reason).append("\r\n");
+    append_fields(out, head.headers);
+    out.append("\r\n");
+    return {};
+}
+
+ChunkHeader::ChunkHeader(std::uint64_t size_bytes) noexcept {
+    text_[--begin_] = '\n';
+    text_[--begin_] = '\r';
+    do {
+        text_[--begin_] = "0123456789abcdef"[size_bytes & 15];
+        size_bytes >>= 4;
+    } while (size_bytes != 0);
+}
+
+result<void> append_last_chunk(std::string& out, const Headers& trailers) {
+    for (const auto& [name, value] : trailers) {
+        if (is_forbidden_in_trailers(name)) return bad("the header " + quoted(name) + " may not be sent as a trailer");
+    }
+    out.append("0\r\n");
+    append_fields(out, trailers);
+    out.append("\r\n");
+    return {};
+}
+
+bool is_forbidden_in_trailers(std::string_view name) noexcept {
+    for (const std::string_view one : {"Content-Length", "Transfer-Encoding", "Host", "Connection", "Trailer", "TE", "Upgrade",
+                                       "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie"}) {
+        if (equals_ignoring_case(name, one)) return true;
+    }
+    return false;
+}
+
+bool wants_keep_alive(int minor_version, const Headers& headers) noexcept {
+    if (headers.has_token("Connection", "close")) return false;
+    return minor_version >= 1 || headers.has_token("Connection", "keep-alive");
+}
+
+}  // namespace torc::http
