@@ -16,7 +16,7 @@ struct Limits {
     std::size_t max_interim_responses = 16;          ///< 1xx before a final response; `too_many_interim`
     std::uint64_t max_body_bytes = std::uint64_t{1} << 30;  ///< a body, as sent and as decoded; `body_too_large`
     /// A decoded body may be this many times as large as what was received (`expansion_too_large`); looked at only once
-    /// it is larger than `expansion_floor_bytes`, for small bodies compress without bound and do no harm.
+    /// it is larger than `expansion_floor_bytes`, for small bodies compress without bound and do no harm. 0: no bound.
     std::uint64_t max_expansion_ratio = 250;
     std::uint64_t expansion_floor_bytes = 8 * 1024 * 1024;
     std::size_t max_codings = 4;                     ///< content codings on top of each other; `bad_coding`
