@@ -12,15 +12,15 @@
 #include "bytes.hpp"
 
 // Theory of operation. Each coding is a stage that takes bytes and gives bytes and knows whether it stands at a proper
-// end. Stages form a chain, the coding applied last being undone first; between two of them lies a small buffer. One call
-// pushes as much as fits through the chain, from its end backwards, so that a stage runs only when what it made before
-// has been taken: nothing piles up, however much a body expands.
+// end. Stages form a chain, the coding applied last being undone first; between two of them lies a small buffer. One
+// call pushes as much as fits through the chain, from its end backwards, so that a stage runs only when what it made
+// before has been taken: nothing piles up, however much a body expands.
 //
 // Bounds are looked at where they count: what leaves the chain against what entered it, and what leaves any stage
 // against the body limit, for the expansion of an inner coding costs time even if nothing comes out.
 //
-// A stage that has reached its end accepts another member (gzip, RFC 1952) or frame (zstd, RFC 8878) and refuses everything
-// else. Zstandard windows are bounded to 8 MiB (RFC 9659), those of the others by their formats.
+// A stage that has reached its end accepts another member (gzip, RFC 1952) or frame (zstd, RFC 8878) and refuses
+// everything else. Zstandard windows are bounded to 8 MiB (RFC 9659), those of the others by their formats.
 
 namespace torc::http {
 namespace {
@@ -35,7 +35,9 @@ struct Flow {
 };
 
 std::unexpected<Error> bad(std::string words) { return fail(errc::bad_coding, phase::body, std::move(words)); }
-std::unexpected<Error> damaged(std::string_view coding) { return bad("the " + std::string{coding} + " body is damaged"); }
+std::unexpected<Error> damaged(std::string_view coding) {
+    return bad("the " + std::string{coding} + " body is damaged");
+}
 std::unexpected<Error> trailing(std::string_view coding) {
     return bad("the " + std::string{coding} + " body is followed by more bytes");
 }
@@ -146,7 +148,8 @@ class Deflate final : public Stage {
 
 class Brotli final : public Stage {
    public:
-    Brotli() : Stage("br"), brotli_(BrotliDecoderCreateInstance(nullptr, nullptr, nullptr), &BrotliDecoderDestroyInstance) {
+    Brotli()
+        : Stage("br"), brotli_(BrotliDecoderCreateInstance(nullptr, nullptr, nullptr), &BrotliDecoderDestroyInstance) {
         if (!brotli_) throw std::bad_alloc{};
     }
 
@@ -157,7 +160,8 @@ class Brotli final : public Stage {
         std::size_t out_left = flow.out.size();
         const auto* next_in = reinterpret_cast<const std::uint8_t*>(flow.in.data());
         auto* next_out = reinterpret_cast<std::uint8_t*>(flow.out.data());
-        const auto code = BrotliDecoderDecompressStream(brotli_.get(), &in_left, &next_in, &out_left, &next_out, nullptr);
+        const auto code =
+            BrotliDecoderDecompressStream(brotli_.get(), &in_left, &next_in, &out_left, &next_out, nullptr);
         flow.consumed(flow.in.size() - in_left);
         flow.produced(flow.out.size() - out_left);
         if (code == BROTLI_DECODER_RESULT_ERROR) return damaged(name_);
@@ -206,7 +210,8 @@ class Zstandard final : public Stage {
 };
 
 std::unique_ptr<Stage> make_stage(std::string_view coding) {
-    if (equals_ignoring_case(coding, "gzip") || equals_ignoring_case(coding, "x-gzip")) return std::make_unique<Deflate>(true);
+    if (equals_ignoring_case(coding, "gzip") || equals_ignoring_case(coding, "x-gzip"))
+        return std::make_unique<Deflate>(true);
     if (equals_ignoring_case(coding, "deflate")) return std::make_unique<Deflate>(false);
     if (equals_ignoring_case(coding, "br")) return std::make_unique<Brotli>();
     if (equals_ignoring_case(coding, "zstd")) return std::make_unique<Zstandard>();
@@ -235,7 +240,8 @@ struct Decoder::State {
         const bool large = made > limits.expansion_floor_bytes && limits.max_expansion_ratio != 0;
         if (large && made / limits.max_expansion_ratio > in_bytes) {
             return fail(errc::expansion_too_large, phase::body,
-                        "the compressed body expands to more than " + std::to_string(limits.max_expansion_ratio) + " times its size");
+                        "the compressed body expands to more than " + std::to_string(limits.max_expansion_ratio) +
+                            " times its size");
         }
         return {};
     }
@@ -255,7 +261,9 @@ struct Decoder::State {
             Link* before = i > 0 ? &links[i - 1] : nullptr;
             if (!last && link.begin != link.end) continue;
             Flow part;
-            part.in = before ? std::span<const std::byte>{before->made}.subspan(before->begin, before->end - before->begin) : flow.in;
+            part.in = before
+                          ? std::span<const std::byte>{before->made}.subspan(before->begin, before->end - before->begin)
+                          : flow.in;
             part.out = last ? flow.out : std::span<std::byte>{link.made};
             const std::size_t in_size = part.in.size();
             const std::size_t out_size = part.out.size();
@@ -372,7 +380,8 @@ result<std::string> decode_all(std::string_view codings, std::string_view body, 
 std::string gzip_encode(std::string_view body) {
     z_stream zlib{};
     constexpr int memory_level = 8;
-    if (deflateInit2(&zlib, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, memory_level, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc{};
+    if (deflateInit2(&zlib, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, memory_level, Z_DEFAULT_STRATEGY) != Z_OK)
+        throw std::bad_alloc{};
     const std::unique_ptr<z_stream, decltype(&deflateEnd)> owner{&zlib, &deflateEnd};
     std::string out;
     std::array<char, between_bytes> some;

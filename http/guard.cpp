@@ -7,9 +7,9 @@
 
 #include "bytes.hpp"
 
-// Theory of operation. RFC 9112, with every leniency that it allows a recipient left out, for each is a way in which two
-// parsers can disagree on where a message ends: lines end in CRLF and nothing else, nothing is folded, no space stands
-// before a colon, framing fields stand at most once, and never both of them.
+// Theory of operation. RFC 9112, with every leniency that it allows a recipient left out, for each is a way in which
+// two parsers can disagree on where a message ends: lines end in CRLF and nothing else, nothing is folded, no space
+// stands before a colon, framing fields stand at most once, and never both of them.
 //
 // Lines are validated when they are complete, single bytes as they come. Limits are applied byte by byte, so that where
 // the input was split never decides which error is found.
@@ -56,7 +56,8 @@ result<bool> LineScanner::take(std::span<const std::byte>& in, std::string& out,
     while (!in.empty()) {
         const char* bytes = reinterpret_cast<const char*>(in.data());
         if (carriage_return_) {
-            if (*bytes != '\n') return fail(errc::bad_message, where, "a carriage return is not followed by a line feed");
+            if (*bytes != '\n')
+                return fail(errc::bad_message, where, "a carriage return is not followed by a line feed");
             out += '\n';
             in = in.subspan(1);
             return true;
@@ -84,8 +85,9 @@ result<bool> LineScanner::take(std::span<const std::byte>& in, std::string& out,
             return fail(errc::line_too_long, where,
                         "a " + std::string{bounds.what} + " is longer than " + number(bounds.line_bytes) + " bytes");
         } else {
-            return fail(bounds.total_code, where,
-                        "the " + std::string{bounds.whole} + " is larger than " + number(bounds.total_bytes) + " bytes");
+            return fail(
+                bounds.total_code, where,
+                "the " + std::string{bounds.whole} + " is larger than " + number(bounds.total_bytes) + " bytes");
         }
     }
     return false;
@@ -100,9 +102,10 @@ void HeadReader::begin(kind what, Headers& into) {
 result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Headers& into, const Limits& limits) {
     const bool head = kind_ == kind::head;
     const LineScanner::Bounds bounds =
-        head ? LineScanner::Bounds{limits.max_line_bytes, limits.max_head_bytes, errc::head_too_large, "header line", "head"}
-             : LineScanner::Bounds{limits.max_line_bytes, limits.max_trailer_bytes, errc::trailers_too_large, "trailer line",
-                                   "trailer section"};
+        head ? LineScanner::Bounds{limits.max_line_bytes, limits.max_head_bytes, errc::head_too_large, "header line",
+                                   "head"}
+             : LineScanner::Bounds{limits.max_line_bytes, limits.max_trailer_bytes, errc::trailers_too_large,
+                                   "trailer line", "trailer section"};
     while (true) {
         const result<bool> complete = scanner_.take(in, into.buffer_, bounds, head ? phase::head : phase::body);
         if (!complete) return std::unexpected{complete.error()};
@@ -113,7 +116,8 @@ result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Header
         if (head && !has_start_line_) {
             if (line.empty()) {
                 // Some peers end a body with a CRLF that it does not include (RFC 9112, 2.2).
-                if (++blank_lines_ > max_blank_lines) return bad(errc::bad_message, "blank lines come instead of a message");
+                if (++blank_lines_ > max_blank_lines)
+                    return bad(errc::bad_message, "blank lines come instead of a message");
                 into.buffer_.clear();
                 scanner_.begin_line(0);
                 continue;
@@ -130,24 +134,29 @@ result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Header
 result<void> HeadReader::add_field(Headers& into, std::string_view line, const Limits& limits) const {
     const phase where = kind_ == kind::head ? phase::head : phase::body;
     if (into.entries_.size() >= limits.max_headers) {
-        return fail(errc::too_many_headers, where, "there are more than " + number(limits.max_headers) + " header lines");
+        return fail(errc::too_many_headers, where,
+                    "there are more than " + number(limits.max_headers) + " header lines");
     }
     if (line[0] == ' ' || line[0] == '\t') {
         return fail(errc::bad_message, where, "a header line begins with a space: folded lines are not accepted");
     }
     const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos) return fail(errc::bad_message, where, "the header line " + quoted(line) + " has no colon");
+    if (colon == std::string_view::npos)
+        return fail(errc::bad_message, where, "the header line " + quoted(line) + " has no colon");
     const std::string_view name = line.substr(0, colon);
     if (name.empty()) return fail(errc::bad_message, where, "a header line has no name before its colon");
     if (name.back() == ' ' || name.back() == '\t') {
         return fail(errc::bad_message, where, "the header name " + quoted(name) + " has a space before its colon");
     }
     if (!is_token(name)) {
-        return fail(errc::bad_message, where, "the header name " + quoted(name) + " contains a character that is not allowed in names");
+        return fail(errc::bad_message, where,
+                    "the header name " + quoted(name) + " contains a character that is not allowed in names");
     }
     const std::string_view padded = line.substr(colon + 1);
     const std::string_view value = trim_spaces(padded);
-    const auto offset = [&](std::string_view part) { return static_cast<std::uint32_t>(part.data() - into.buffer_.data()); };
+    const auto offset = [&](std::string_view part) {
+        return static_cast<std::uint32_t>(part.data() - into.buffer_.data());
+    };
     into.entries_.push_back({offset(name), static_cast<std::uint32_t>(name.size()), offset(value),
                              static_cast<std::uint32_t>(value.size())});
     // Around values tabs are as good as spaces, but not to every reader that sees the buffer after us.
@@ -172,7 +181,8 @@ result<void> read_request_line(std::string_view line, RequestHead& head) {
     }
     const std::string_view target = rest.substr(0, second);
     if (target.empty() || !is_target(method, target)) {
-        return bad(errc::bad_message, quoted(target) + " can not be the target of a " + std::string{method} + " request");
+        return bad(errc::bad_message,
+                   quoted(target) + " can not be the target of a " + std::string{method} + " request");
     }
     const result<int> version = read_version(rest.substr(second + 1));
     if (!version) return std::unexpected{version.error()};
@@ -183,7 +193,8 @@ result<void> read_request_line(std::string_view line, RequestHead& head) {
 }
 
 result<void> read_status_line(std::string_view line, ResponseHead& head) {
-    if (!line.starts_with("HTTP/")) return bad(errc::bad_message, "the peer does not answer with HTTP but with " + quoted(line));
+    if (!line.starts_with("HTTP/"))
+        return bad(errc::bad_message, "the peer does not answer with HTTP but with " + quoted(line));
     const std::size_t first = line.find(' ');
     const result<int> version = read_version(line.substr(0, first));
     if (!version) return std::unexpected{version.error()};
@@ -212,7 +223,8 @@ result<Framing> read_framing(const Headers& headers, int minor_version) {
     Framing framing;
     if (coding) {
         if (length) return bad(errc::bad_framing, "there is both a Content-Length and a Transfer-Encoding header");
-        if (minor_version == 0) return bad(errc::bad_framing, "there is a Transfer-Encoding header, but HTTP/1.0 has none");
+        if (minor_version == 0)
+            return bad(errc::bad_framing, "there is a Transfer-Encoding header, but HTTP/1.0 has none");
         if (!equals_ignoring_case(*coding, "chunked")) {
             return bad(errc::bad_framing, "the Transfer-Encoding " + quoted(*coding) + " is not \"chunked\"");
         }
@@ -223,9 +235,11 @@ result<Framing> read_framing(const Headers& headers, int minor_version) {
         std::uint64_t value = 0;
         if (length->empty()) return bad(errc::bad_framing, "the Content-Length is empty");
         for (const char c : *length) {
-            if (!is_digit(c)) return bad(errc::bad_framing, "the Content-Length " + quoted(*length) + " is not a number");
+            if (!is_digit(c))
+                return bad(errc::bad_framing, "the Content-Length " + quoted(*length) + " is not a number");
             const auto digit = static_cast<std::uint64_t>(c - '0');
-            if (value > (most - digit) / 10) return bad(errc::bad_framing, "the Content-Length " + quoted(*length) + " is too large");
+            if (value > (most - digit) / 10)
+                return bad(errc::bad_framing, "the Content-Length " + quoted(*length) + " is too large");
             value = value * 10 + digit;
         }
         framing.length = value;
@@ -256,7 +270,8 @@ result<ChunkLine> read_chunk_line(std::string_view line) {
         chunk.size_bytes = chunk.size_bytes << 4 | static_cast<std::uint64_t>(hex_value(line[digits++]));
     }
     if (digits == 0) return bad_chunk("does not begin with a size");
-    if (chunk.size_bytes > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) return bad_chunk("has too large a size");
+    if (chunk.size_bytes > std::uint64_t{std::numeric_limits<std::int64_t>::max()})
+        return bad_chunk("has too large a size");
     std::string_view rest = line.substr(digits);
     chunk.extension_bytes = rest.size();
     while (!rest.empty()) {

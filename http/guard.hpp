@@ -16,15 +16,15 @@
 // The grammar that this library insists on, checked byte by byte before any other parser sees the message. Private.
 namespace torc::http {
 
-/// Collects one line at a time, up to and with its CRLF. Refuses every byte that is not text, and a CR or LF that is not
-/// part of a CRLF; an error is found at the same byte however the input was split.
+/// Collects one line at a time, up to and with its CRLF. Refuses every byte that is not text, and a CR or LF that is
+/// not part of a CRLF; an error is found at the same byte however the input was split.
 class LineScanner {
    public:
     struct Bounds {
         std::size_t line_bytes;
         std::size_t total_bytes;
         errc total_code;
-        std::string_view what;  ///< "line", "chunk line"
+        std::string_view what;   ///< "line", "chunk line"
         std::string_view whole;  ///< "head", "trailers"
     };
 

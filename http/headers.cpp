@@ -23,7 +23,8 @@ Headers::Headers(std::initializer_list<Field> fields) {
 std::string Headers::fault_of(std::string_view name, std::string_view value) {
     if (name.empty()) return "a header's name is empty";
     for (const char c : name) {
-        if (!is_token_char(c)) return "the header name " + quoted(name) + " contains a character that is not allowed in names";
+        if (!is_token_char(c))
+            return "the header name " + quoted(name) + " contains a character that is not allowed in names";
     }
     for (const char c : value) {
         if (text_chars(c)) continue;

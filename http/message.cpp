@@ -66,8 +66,9 @@ result<void> append_last_chunk(std::string& out, const Headers& trailers) {
 }
 
 bool is_forbidden_in_trailers(std::string_view name) noexcept {
-    for (const std::string_view one : {"Content-Length", "Transfer-Encoding", "Host", "Connection", "Trailer", "TE", "Upgrade",
-                                       "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie"}) {
+    for (const std::string_view one :
+         {"Content-Length", "Transfer-Encoding", "Host", "Connection", "Trailer", "TE", "Upgrade", "Content-Encoding",
+          "Content-Type", "Content-Range", "Authorization", "Set-Cookie"}) {
         if (equals_ignoring_case(name, one)) return true;
     }
     return false;

@@ -13,18 +13,18 @@
 #include "bytes.hpp"
 #include "guard.hpp"
 
-// Theory of operation. Two parsers read every message. The guard (guard.cpp) goes first, byte by byte, and decides; then
-// llhttp is given exactly the bytes that the guard accepted, and has to come to the same result: head complete, the same
-// length or chunked, no error, complete at the same byte. If it does not, the message is refused. So what is accepted
-// is what both accept, whatever the release of llhttp, and the guard alone says where a message ends.
+// Theory of operation. Two parsers read every message. The guard (guard.cpp) goes first, byte by byte, and decides;
+// then llhttp is given exactly the bytes that the guard accepted, and has to come to the same result: head complete,
+// the same length or chunked, no error, complete at the same byte. If it does not, the message is refused. So what is
+// accepted is what both accept, whatever the release of llhttp, and the guard alone says where a message ends.
 //
 // Two things are not shown to llhttp as they came, for its releases disagree on them and the guard has dealt with them:
-// methods beyond the common ones are shown as POST (none of them frames its body differently), and chunk lines are shown
-// without their extensions.
+// methods beyond the common ones are shown as POST (none of them frames its body differently), and chunk lines are
+// shown without their extensions.
 //
-// States: head -> (length | chunk_line -> chunk_data -> after_chunk -> ... -> trailers | until_close) -> done; an error is
-// final. Between messages llhttp is initialised anew, so nothing of one message is left for the next. Every buffer is
-// reused; nothing is allocated per message once they have grown, unless the head is taken away.
+// States: head -> (length | chunk_line -> chunk_data -> after_chunk -> ... -> trailers | until_close) -> done; an error
+// is final. Between messages llhttp is initialised anew, so nothing of one message is left for the next. Every buffer
+// is reused; nothing is allocated per message once they have grown, unless the head is taken away.
 
 namespace torc::http {
 namespace {
@@ -95,7 +95,8 @@ class Second {
 };
 
 bool is_common_method(std::string_view method) {
-    for (const std::string_view one : {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}) {
+    for (const std::string_view one :
+         {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}) {
         if (method == one) return true;
     }
     return false;
@@ -106,7 +107,8 @@ std::string_view text_of(std::span<const std::byte> bytes) {
 }
 
 std::unexpected<Error> not_agreed(phase where, const std::string& reason) {
-    return fail(where == phase::head ? errc::bad_message : errc::bad_framing, where, "the message is malformed: " + reason);
+    return fail(where == phase::head ? errc::bad_message : errc::bad_framing, where,
+                "the message is malformed: " + reason);
 }
 
 }  // namespace
@@ -190,7 +192,9 @@ result<Parser::Progress> Parser::State::feed(std::span<const std::byte> in) {
 }
 
 result<Parser::Progress> Parser::State::step(std::span<const std::byte>& in) {
-    const auto event_or_more = [](bool complete, event what) { return Progress{complete ? what : event::need_more, 0, {}}; };
+    const auto event_or_more = [](bool complete, event what) {
+        return Progress{complete ? what : event::need_more, 0, {}};
+    };
     if (closed && !in.empty()) {
         return fail(errc::after_close, phase::head, "the peer sent more after the message that ended the connection");
     }
@@ -213,9 +217,9 @@ result<Parser::Progress> Parser::State::step(std::span<const std::byte>& in) {
             case at::chunk_line:
             case at::after_chunk:
             case at::trailers: {
-                const result<bool> complete = where == at::chunk_line  ? read_chunk_start(in)
+                const result<bool> complete = where == at::chunk_line    ? read_chunk_start(in)
                                               : where == at::after_chunk ? read_chunk_end(in)
-                                                                       : read_trailers(in);
+                                                                         : read_trailers(in);
                 if (!complete) return std::unexpected{complete.error()};
                 if (!*complete) return Progress{};
                 break;
@@ -260,8 +264,9 @@ result<void> Parser::State::understand_head() {
         const bool tunnel = status == 101 || (answered_method == "CONNECT" && status / 100 == 2);
         interim = status / 100 == 1 && status != 101;
         if (interim && ++interim_count > options.limits.max_interim_responses) {
-            return fail(errc::too_many_interim, phase::head,
-                        "there are more than " + std::to_string(options.limits.max_interim_responses) + " interim responses");
+            return fail(
+                errc::too_many_interim, phase::head,
+                "there are more than " + std::to_string(options.limits.max_interim_responses) + " interim responses");
         }
         upgrade = tunnel;
         bodiless = tunnel || is_bodiless(status) || answered_method == "HEAD";
@@ -337,8 +342,8 @@ result<Parser::Progress> Parser::State::read_body(std::span<const std::byte>& in
 
 result<bool> Parser::State::read_chunk_start(std::span<const std::byte>& in) {
     const std::size_t most = options.limits.max_chunk_line_bytes;
-    const result<bool> complete = scanner.take(in, chunk_line, {most, most + 2, errc::line_too_long, "chunk line", "chunk line"},
-                                               phase::body);
+    const result<bool> complete =
+        scanner.take(in, chunk_line, {most, most + 2, errc::line_too_long, "chunk line", "chunk line"}, phase::body);
     if (!complete || !*complete) return complete;
     const result<ChunkLine> chunk = read_chunk_line(scanner.line(chunk_line));
     if (!chunk) return std::unexpected{chunk.error()};
@@ -377,11 +382,13 @@ result<bool> Parser::State::read_trailers(std::span<const std::byte>& in) {
     if (!found) return std::unexpected{found.error()};
     if (*found == HeadReader::step::need_more) return false;
     for (const auto& [name, value] : trailers) {
-        const bool framing = equals_ignoring_case(name, "Content-Length") || equals_ignoring_case(name, "Transfer-Encoding") ||
-                             equals_ignoring_case(name, "Host");
-        if (framing) return fail(errc::bad_framing, phase::body, "the header " + quoted(name) + " stands among the trailers");
+        const bool framing = equals_ignoring_case(name, "Content-Length") ||
+                             equals_ignoring_case(name, "Transfer-Encoding") || equals_ignoring_case(name, "Host");
+        if (framing)
+            return fail(errc::bad_framing, phase::body, "the header " + quoted(name) + " stands among the trailers");
     }
-    if (!second.run(HeadReader::raw(trailers)) || !second.message_complete()) return not_agreed(phase::body, second.reason());
+    if (!second.run(HeadReader::raw(trailers)) || !second.message_complete())
+        return not_agreed(phase::body, second.reason());
     where = at::done;
     return true;
 }
@@ -396,7 +403,8 @@ result<void> Parser::State::finish() {
     } else if (where != at::head) {
         std::string missing = kind == body_kind::length ? std::to_string(left_bytes) + " bytes of the body are missing"
                                                         : "the chunked body is not complete";
-        error = fail(errc::unexpected_eof, phase::body, "the connection ended too early: " + std::move(missing)).error();
+        error =
+            fail(errc::unexpected_eof, phase::body, "the connection ended too early: " + std::move(missing)).error();
     } else if (reader.started() || interim_count > 0) {
         error = fail(errc::unexpected_eof, phase::head, "the connection ended in the middle of the head").error();
     } else {

@@ -4,8 +4,8 @@
 
 #include "bytes.hpp"
 
-// Theory of operation. RFC 9110, section 15.4 for methods, 10.2.2 for fragments. Credentials follow the rule of the Fetch
-// standard: they belong to an origin and go nowhere else, wherever in the request they are.
+// Theory of operation. RFC 9110, section 15.4 for methods, 10.2.2 for fragments. Credentials follow the rule of the
+// Fetch standard: they belong to an origin and go nowhere else, wherever in the request they are.
 
 namespace torc::http {
 namespace {
@@ -14,13 +14,15 @@ std::unexpected<Error> bad(errc code, std::string words) { return fail(code, pha
 
 }  // namespace
 
-result<Redirection> follow_redirect(std::string_view method, const Url& url, int status, const Headers& response, std::size_t followed,
-                                    const RedirectPolicy& policy) {
+result<Redirection> follow_redirect(std::string_view method, const Url& url, int status, const Headers& response,
+                                    std::size_t followed, const RedirectPolicy& policy) {
     if (followed >= policy.max_redirects) {
-        return bad(errc::too_many_redirects, "there are more than " + std::to_string(policy.max_redirects) + " redirects");
+        return bad(errc::too_many_redirects,
+                   "there are more than " + std::to_string(policy.max_redirects) + " redirects");
     }
     const auto locations = response.get_all("Location");
-    if (locations.empty()) return bad(errc::bad_redirect, "a redirect with status " + std::to_string(status) + " has no Location");
+    if (locations.empty())
+        return bad(errc::bad_redirect, "a redirect with status " + std::to_string(status) + " has no Location");
     for (const std::string_view other : locations) {
         if (other != locations[0]) return bad(errc::bad_redirect, "a redirect has two different Locations");
     }
@@ -30,11 +32,13 @@ result<Redirection> follow_redirect(std::string_view method, const Url& url, int
                    "a redirect leads to " + quoted(locations[0]) + ": " + std::string{next.error().message()});
     }
     if (url.secure() && !next->secure() && !policy.allow_https_to_http) {
-        return bad(errc::insecure_redirect, "a redirect leads from https to " + quoted(next->href()) + ", which is not secure");
+        return bad(errc::insecure_redirect,
+                   "a redirect leads from https to " + quoted(next->href()) + ", which is not secure");
     }
     Redirection redirection{std::move(*next), std::string{method}};
     redirection.same_origin = redirection.url.same_origin(url);
-    const bool to_get = status == 303 ? method != "HEAD" && method != "GET" : (status == 301 || status == 302) && method == "POST";
+    const bool to_get =
+        status == 303 ? method != "HEAD" && method != "GET" : (status == 301 || status == 302) && method == "POST";
     if (to_get) {
         redirection.method = "GET";
         redirection.keep_body = false;
@@ -48,7 +52,8 @@ result<Redirection> follow_redirect(std::string_view method, const Url& url, int
 void strip_headers(Headers& request, const Redirection& redirection) {
     request.remove("Host");
     if (!redirection.same_origin) {
-        for (const std::string_view name : {"Authorization", "Cookie", "Proxy-Authorization", "Origin"}) request.remove(name);
+        for (const std::string_view name : {"Authorization", "Cookie", "Proxy-Authorization", "Origin"})
+            request.remove(name);
     }
     if (redirection.keep_body) return;
     std::vector<std::string> described{"Transfer-Encoding", "Expect", "Trailer"};

@@ -23,6 +23,8 @@ constexpr ByteSet encode_in_query = ByteSet{controls}.these(" \"#<>'");
 constexpr ByteSet encode_in_path = ByteSet{controls}.these(" \"#<>?^`{}");
 constexpr ByteSet encode_in_userinfo = ByteSet{encode_in_path}.these("/:;=@[\\]|");
 
+constexpr ByteSet scheme_chars = ByteSet{}.range('0', '9').range('a', 'z').range('A', 'Z').these("+-.");
+
 struct Scheme {
     std::string_view name;
     std::uint16_t port;
@@ -67,7 +69,7 @@ std::string clean(std::string_view text) {
 std::string_view take_scheme(std::string_view text) {
     if (text.empty() || !is_alpha(text[0])) return {};
     std::size_t size = 1;
-    while (size < text.size() && (is_alpha(text[size]) || is_digit(text[size]) || ByteSet{}.these("+-.")(text[size]))) ++size;
+    while (size < text.size() && scheme_chars(text[size])) ++size;
     return size < text.size() && text[size] == ':' ? text.substr(0, size) : std::string_view{};
 }
 
@@ -139,7 +141,8 @@ class UrlReader {
                         "the scheme " + quoted(name) + " is not one of http, https, ws and wss");
         }
         const bool relative = base != nullptr && scheme_->name == base->scheme() && !behind.starts_with("//");
-        if (auto fault = relative ? read_relative(behind, *base) : read_absolute(behind)) return std::unexpected{*fault};
+        if (auto fault = relative ? read_relative(behind, *base) : read_absolute(behind))
+            return std::unexpected{*fault};
         return assemble();
     }
 
@@ -217,7 +220,8 @@ class UrlReader {
             if (!is_digit(c)) return bad("the port " + quoted(digits) + " is not a number").error();
             value = std::min<std::uint32_t>(value * 10 + static_cast<std::uint32_t>(c - '0'), 1 << 20);
         }
-        if (value > 65535) return bad("the port " + std::string{digits.substr(0, 60)} + " is larger than 65535").error();
+        if (value > 65535)
+            return bad("the port " + std::string{digits.substr(0, 60)} + " is larger than 65535").error();
         port_ = static_cast<std::uint16_t>(value);
         return std::nullopt;
     }

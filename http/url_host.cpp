@@ -15,8 +15,8 @@
 // address. Otherwise it is percent-decoded, made lower case (ASCII) or mapped and encoded by IDNA 2008 with UTS #46
 // non-transitional processing (libidn2), checked against the characters no name may contain, and if its last label is
 // a number it has to be an IPv4 address in one of the forms inet_aton() knows: decimal, octal and hexadecimal parts,
-// the last one standing for all bytes that remain. Taking "http://0x7f.1/" for a name would let it slip past a check for
-// addresses and then reach one.
+// the last one standing for all bytes that remain. Taking "http://0x7f.1/" for a name would let it slip past a check
+// for addresses and then reach one.
 
 namespace torc::http {
 namespace {
@@ -215,8 +215,8 @@ std::string percent_decode(std::string_view text) {
     std::string bytes;
     bytes.reserve(text.size());
     for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool escape = text[i] == '%' && i + 2 < text.size() &&
-                            hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0;
+        const bool escape =
+            text[i] == '%' && i + 2 < text.size() && hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0;
         if (escape) {
             bytes += static_cast<char>(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
             i += 2;
@@ -236,10 +236,12 @@ result<Host> parse_host(std::string_view written) {
     }
     result<std::string> name = to_ascii(percent_decode(written));
     if (!name) return std::unexpected{name.error()};
-    if (name->empty()) return bad("the host " + quoted(written) + " is empty once its invisible characters are dropped");
+    if (name->empty())
+        return bad("the host " + quoted(written) + " is empty once its invisible characters are dropped");
     for (const char c : *name) {
         if (forbidden_in_names(c)) {
-            return bad("the host " + quoted(written) + " contains " + quoted({&c, 1}) + ", which no host name may contain");
+            return bad("the host " + quoted(written) + " contains " + quoted({&c, 1}) +
+                       ", which no host name may contain");
         }
     }
     const auto labels = split_labels(*name);

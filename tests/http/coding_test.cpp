@@ -10,8 +10,8 @@
 
 #include <torc/http/coding.hpp>
 
-// Goal: every coding gives back what went in, wherever the input is cut and however little room there is; what is damaged,
-// cut short, followed by more, or grows too much is its own error.
+// Goal: every coding gives back what went in, wherever the input is cut and however little room there is; what is
+// damaged, cut short, followed by more, or grows too much is its own error.
 
 using namespace torc::http;
 
@@ -55,10 +55,10 @@ std::string brotli_encode(std::string_view body) {
     put(0, 1);
     while (!body.empty()) {
         const std::size_t size = std::min<std::size_t>(body.size(), 65536);
-        put(0, 1);                                      // not the last
-        put(0, 2);                                      // four nibbles of length
+        put(0, 1);  // not the last
+        put(0, 2);  // four nibbles of length
         put(static_cast<unsigned>(size - 1), 16);
-        put(1, 1);                                      // uncompressed
+        put(1, 1);  // uncompressed
         if (count != 0) put(0, 8 - count);
         out.append(body.substr(0, size));
         body.remove_prefix(size);
@@ -75,16 +75,22 @@ struct Coded {
 
 std::vector<Coded> every_coding(std::string_view body) {
     return {
-        {"gzip", gzip_encode(body)},          {"x-gzip", gzip_encode(body)},         {"deflate", zlib_encode(body, 15)},
-        {"deflate", zlib_encode(body, -15)},  {"zstd", zstd_encode(body)},           {"br", brotli_encode(body)},
-        {"identity", std::string{body}},      {"", std::string{body}},
+        {"gzip", gzip_encode(body)},
+        {"x-gzip", gzip_encode(body)},
+        {"deflate", zlib_encode(body, 15)},
+        {"deflate", zlib_encode(body, -15)},
+        {"zstd", zstd_encode(body)},
+        {"br", brotli_encode(body)},
+        {"identity", std::string{body}},
+        {"", std::string{body}},
         {"deflate, gzip", gzip_encode(zlib_encode(body, 15))},
         {"gzip, br, zstd", zstd_encode(brotli_encode(gzip_encode(body)))},
     };
 }
 
 // Everything that comes out of `pieces`, with `room` bytes of room each time, or the error.
-std::string decode(std::string_view codings, const std::vector<std::string_view>& pieces, std::size_t room, const Limits& limits = {}) {
+std::string decode(std::string_view codings, const std::vector<std::string_view>& pieces, std::size_t room,
+                   const Limits& limits = {}) {
     auto decoder = Decoder::create(codings, limits);
     if (!decoder) return "error: " + std::string{decoder.error().message()};
     std::string text;
@@ -168,7 +174,8 @@ TEST_SUITE("coding") {
 
     TEST_CASE("a body followed by more bytes is an error") {
         for (const Coded& coded : every_coding("hello")) {
-            if (coded.name.empty() || coded.name == "identity" || coded.name.find(',') != std::string_view::npos) continue;
+            if (coded.name.empty() || coded.name == "identity" || coded.name.find(',') != std::string_view::npos)
+                continue;
             CAPTURE(coded.name);
             const std::string outcome = decode(coded.name, coded.bytes + "more");
             CHECK_MESSAGE(outcome.ends_with("is followed by more bytes"), outcome);
@@ -212,7 +219,8 @@ TEST_SUITE("coding") {
         for (const Coded& coded : every_coding(zeros)) {
             if (coded.name != "gzip" && coded.name != "deflate" && coded.name != "zstd") continue;
             CAPTURE(coded.name);
-            CHECK(decode(coded.name, coded.bytes, limits) == "error: the compressed body expands to more than 100 times its size");
+            CHECK(decode(coded.name, coded.bytes, limits) ==
+                  "error: the compressed body expands to more than 100 times its size");
         }
         CHECK(decode("gzip", gzip_encode(zeros.substr(0, 90'000)), limits) == zeros.substr(0, 90'000));
         limits.max_expansion_ratio = 0;
@@ -223,7 +231,10 @@ TEST_SUITE("coding") {
         Limits limits;
         limits.max_body_bytes = 100'000;
         const std::string bomb = gzip_encode(std::string(3'000'000, '\0'));
-        const std::string inside = gzip_encode(bomb + bomb + bomb + bomb + bomb);
+        std::string nothing;
+        for (int i = 0; i < 20'000; ++i) nothing += gzip_encode("");
+        CHECK(decode("gzip", nothing, limits) == "");
+        const std::string inside = gzip_encode(nothing);
         CHECK(decode("gzip, gzip", inside, limits) == "error: the decoded body is larger than 100000 bytes");
         CHECK(decode_all("gzip", bomb, limits).error().code() == errc::body_too_large);
     }

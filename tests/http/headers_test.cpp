@@ -80,7 +80,8 @@ TEST_SUITE("headers") {
         CHECK(error_of("", "x") == "a header's name is empty");
         CHECK(error_of("A b", "x") == "the header name \"A b\" contains a character that is not allowed in names");
         CHECK(error_of("A:", "x") == "the header name \"A:\" contains a character that is not allowed in names");
-        CHECK(error_of("A\r\nB", "x") == "the header name \"A\\x0d\\x0aB\" contains a character that is not allowed in names");
+        CHECK(error_of("A\r\nB", "x") ==
+              "the header name \"A\\x0d\\x0aB\" contains a character that is not allowed in names");
         CHECK(error_of("A", "x\r\nB: y") == "the value of the header \"A\" contains a line break");
         CHECK(error_of("A", "x\ny") == "the value of the header \"A\" contains a line break");
         CHECK(error_of("A", std::string_view{"x\0y", 3}) == "the value of the header \"A\" contains a NUL byte");

@@ -54,13 +54,15 @@ TEST_SUITE("message") {
     }
 
     TEST_CASE("refuses what would break out of the start line, and writes nothing then") {
-        CHECK(written(request("GET /x HTTP/1.1\r\nA:", "/")) == "error: \"GET /x HTTP/1.1\\x0d\\x0aA:\" can not be a method");
+        CHECK(written(request("GET /x HTTP/1.1\r\nA:", "/")) ==
+              "error: \"GET /x HTTP/1.1\\x0d\\x0aA:\" can not be a method");
         CHECK(written(request("", "/")) == "error: \"\" can not be a method");
         CHECK(written(request("GET", "/a b")) == "error: \"/a b\" can not be a request target");
         CHECK(written(request("GET", "/a\r\nX: y")) == "error: \"/a\\x0d\\x0aX: y\" can not be a request target");
         CHECK(written(request("GET", "")) == "error: \"\" can not be a request target");
         CHECK(written(response(99)) == "error: 99 can not be a status");
-        CHECK(written(response(200, "OK\r\nX: y")) == "error: the reason phrase \"OK\\x0d\\x0aX: y\" contains a control character");
+        CHECK(written(response(200, "OK\r\nX: y")) ==
+              "error: the reason phrase \"OK\\x0d\\x0aX: y\" contains a control character");
     }
 
     TEST_CASE("writes chunk headers of every size") {

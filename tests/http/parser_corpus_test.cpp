@@ -13,11 +13,11 @@
 #include "transcript.hpp"
 
 // Goal: the cases that llhttp is tested with. What it refuses in strict mode, we refuse, whatever its release; what it
-// accepts gives us the same heads and the same body bytes, wherever the input is cut. Method: a reader for its Markdown files;
-// the spans of each log are put together and compared with what the parser reports.
+// accepts gives us the same heads and the same body bytes, wherever the input is cut. Method: a reader for its Markdown
+// files; the spans of each log are put together and compared with what the parser reports.
 //
-// Ours is stricter in a few places on purpose. Each such case is named in `refused_by_choice` with its reason, so that a
-// case that starts to be refused by accident shows.
+// Ours is stricter in a few places on purpose. Each such case is named in `refused_by_choice` with its reason, so that
+// a case that starts to be refused by accident shows.
 
 using torc::http::Parser;
 
@@ -32,7 +32,8 @@ struct Case {
     std::string log;
 };
 
-// Real line ends stand for CRLF, "\r" and "\n" for themselves, and a backslash at the end of a line joins it to the next.
+// Real line ends stand for CRLF, "\r" and "\n" for themselves, and a backslash at the end of a line joins it to the
+// next.
 std::string unescape(std::string_view block) {
     std::string out;
     for (std::size_t i = 0; i < block.size(); ++i) {
@@ -173,7 +174,8 @@ class LogReader {
     }
 
     std::string text() {
-        const std::string start = parts_["method"].empty() ? "[" + parts_["status"] + "]" : parts_["method"] + " " + parts_["url"];
+        const std::string start =
+            parts_["method"].empty() ? "[" + parts_["status"] + "]" : parts_["method"] + " " + parts_["url"];
         return start + "\n" + fields_ + "body=" + parts_["body"] + "\n";
     }
 
@@ -194,7 +196,8 @@ std::vector<std::string> messages_of(const Case& one, const Reading& how) {
     std::string head;
     const auto take_head = [&] {
         const auto& headers = one.request ? parser.request().headers : parser.response().headers;
-        head = one.request ? parser.request().method + " " + parser.request().target : "[" + parser.response().reason + "]";
+        head = one.request ? parser.request().method + " " + parser.request().target
+                           : "[" + parser.response().reason + "]";
         head += "\n";
         for (const auto& [name, value] : headers) head.append(name).append("=").append(value).append("\n");
     };

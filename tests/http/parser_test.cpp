@@ -5,8 +5,8 @@
 
 #include "transcript.hpp"
 
-// Goal: what the parser reports, in which order, and how it follows one message after the other. Method: transcripts, each of
-// which has to be the same for every cut of the input.
+// Goal: what the parser reports, in which order, and how it follows one message after the other. Method: transcripts,
+// each of which has to be the same for every cut of the input.
 
 using torc::http::body_kind;
 using torc::http::errc;
@@ -46,7 +46,8 @@ TEST_SUITE("parser") {
     }
 
     TEST_CASE("reads a request with a body of known length, and the one behind it") {
-        CHECK(read("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /b HTTP/1.1\r\nHost: x\r\n\r\n", requests()) ==
+        CHECK(read("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /b HTTP/1.1\r\nHost: x\r\n\r\n",
+                   requests()) ==
               "POST / 1.1\nHost=x\nContent-Length=5\nbody=hello\nend, keep-alive\n"
               "GET /b 1.1\nHost=x\nbody=\nend, keep-alive\nbody=\nerror: ");
     }
@@ -60,7 +61,8 @@ TEST_SUITE("parser") {
     }
 
     TEST_CASE("reads a body that lasts until the end of the stream") {
-        CHECK(read("HTTP/1.1 200 OK\r\n\r\nhello", ended(responses())) == "200 [OK] 1.1\nbody=hello\nend, close\nerror: ");
+        CHECK(read("HTTP/1.1 200 OK\r\n\r\nhello", ended(responses())) ==
+              "200 [OK] 1.1\nbody=hello\nend, close\nerror: ");
         CHECK(read("HTTP/1.0 200\r\n\r\n", ended(responses())) == "200 [] 1.0\nbody=\nend, close\nerror: ");
     }
 
@@ -91,10 +93,12 @@ TEST_SUITE("parser") {
     }
 
     TEST_CASE("101 and a tunnel end HTTP, and nothing behind the head is touched") {
-        const Transcript upgraded = read_whole("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n\x01\x02", responses());
+        const Transcript upgraded =
+            read_whole("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n\x01\x02", responses());
         CHECK(upgraded.text == "101 [Switching Protocols] 1.1\nUpgrade=x\nbody=\nend, close\nupgrade\n");
         CHECK(upgraded.consumed_bytes == 48);
-        const Transcript tunnel = read_whole("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\x16\x03", responses("CONNECT"));
+        const Transcript tunnel =
+            read_whole("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\x16\x03", responses("CONNECT"));
         CHECK(tunnel.text == "200 [OK] 1.1\nContent-Length=4\nbody=\nend, close\nupgrade\n");
         CHECK(tunnel.consumed_bytes == 38);
         CHECK(read("HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno", responses("CONNECT")) ==
@@ -106,11 +110,12 @@ TEST_SUITE("parser") {
     TEST_CASE("a request to upgrade may be answered as if it were an ordinary one") {
         Reading how = requests();
         how.stop_at_upgrade = false;
-        CHECK(read("POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi"
-                   "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-                   how) ==
-              "POST / 1.1\nHost=x\nConnection=upgrade\nUpgrade=h2c\nContent-Length=2\nbody=hi\nend, keep-alive\nupgrade\n"
-              "GET / 1.1\nHost=x\nbody=\nend, keep-alive\nbody=\nerror: ");
+        CHECK(
+            read("POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi"
+                 "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                 how) ==
+            "POST / 1.1\nHost=x\nConnection=upgrade\nUpgrade=h2c\nContent-Length=2\nbody=hi\nend, keep-alive\nupgrade\n"
+            "GET / 1.1\nHost=x\nbody=\nend, keep-alive\nbody=\nerror: ");
     }
 
     TEST_CASE("keep-alive follows the version and the Connection header") {
@@ -126,7 +131,8 @@ TEST_SUITE("parser") {
     }
 
     TEST_CASE("bytes behind the last message of a connection are refused") {
-        const Transcript t = read_whole("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\n\r\n", requests());
+        const Transcript t =
+            read_whole("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\n\r\n", requests());
         CHECK(t.code == errc::after_close);
         CHECK(t.messages == 1);
     }
@@ -134,7 +140,8 @@ TEST_SUITE("parser") {
     TEST_CASE("methods that not every release of llhttp knows are read alike") {
         CHECK(read("QUERY /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nq", requests()) ==
               "QUERY /a 1.1\nHost=x\nContent-Length=1\nbody=q\nend, keep-alive\nbody=\nerror: ");
-        CHECK(read("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", requests()) == "OPTIONS * 1.1\nHost=x\nbody=\nend, keep-alive\nbody=\nerror: ");
+        CHECK(read("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", requests()) ==
+              "OPTIONS * 1.1\nHost=x\nbody=\nend, keep-alive\nbody=\nerror: ");
         CHECK(read("GET http://h/x HTTP/1.1\r\nHost: h\r\n\r\n", requests()) ==
               "GET http://h/x 1.1\nHost=h\nbody=\nend, keep-alive\nbody=\nerror: ");
     }
@@ -144,7 +151,8 @@ TEST_SUITE("parser") {
         CHECK(read("HTTP/1.1 100 Continue\r\n\r\n", ended(responses())) ==
               "interim 100 [Continue] 1.1\nbody=\nerror: the connection ended in the middle of the head");
         CHECK(read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", ended(responses())) ==
-              "200 [OK] 1.1\nContent-Length=5\nbody=hel\nerror: the connection ended too early: 2 bytes of the body are missing");
+              "200 [OK] 1.1\nContent-Length=5\nbody=hel\nerror: the connection ended too early: 2 bytes of the body "
+              "are missing");
         CHECK(read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n", ended(responses())) ==
               "200 [OK] 1.1\nTransfer-Encoding=chunked\nbody=hel\n"
               "error: the connection ended too early: the chunked body is not complete");
@@ -154,7 +162,8 @@ TEST_SUITE("parser") {
     TEST_CASE("an end of stream between messages is fine") {
         CHECK(read("", ended(requests())) == "error: ");
         CHECK(read("\r\n", ended(requests())) == "error: ");
-        CHECK(read("GET / HTTP/1.1\r\nHost: x\r\n\r\n", ended(requests())) == "GET / 1.1\nHost=x\nbody=\nend, keep-alive\nerror: ");
+        CHECK(read("GET / HTTP/1.1\r\nHost: x\r\n\r\n", ended(requests())) ==
+              "GET / 1.1\nHost=x\nbody=\nend, keep-alive\nerror: ");
     }
 
     TEST_CASE("body spans point into what was fed") {
@@ -249,9 +258,10 @@ TEST_SUITE("parser") {
         const std::string get = "GET / HTTP/1.1\r\n";
         CHECK(outcome("GET /" + std::string(40, 'a'), requests()) == "a header line is longer than 40 bytes");
         CHECK(outcome(get + "A: " + std::string(37, 'a') + "\r\n\r\n", requests()) == "accepted");
-        CHECK(outcome(get + "A: " + std::string(38, 'a') + "\r\n\r\n", requests()) == "a header line is longer than 40 bytes");
-        CHECK(outcome(get + "A: " + std::string(35, 'a') + "\r\nB: " + std::string(37, 'b') + "\r\nC: d\r\n\r\n", requests()) ==
-              "the head is larger than 100 bytes");
+        CHECK(outcome(get + "A: " + std::string(38, 'a') + "\r\n\r\n", requests()) ==
+              "a header line is longer than 40 bytes");
+        CHECK(outcome(get + "A: " + std::string(35, 'a') + "\r\nB: " + std::string(37, 'b') + "\r\nC: d\r\n\r\n",
+                      requests()) == "the head is larger than 100 bytes");
         CHECK(outcome(get + "A:1\r\nB:2\r\nC:3\r\n\r\n", requests()) == "accepted");
         CHECK(outcome(get + "A:1\r\nB:2\r\nC:3\r\nD:4\r\n\r\n", requests()) == "there are more than 3 header lines");
         CHECK(outcome("PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", requests()) == "the body is larger than 8 bytes");
@@ -263,7 +273,8 @@ TEST_SUITE("parser") {
               "the chunk extensions are larger than 30 bytes together");
         CHECK(outcome(chunked + "0\r\nA: " + std::string(30, 'a') + "\r\nB: " + std::string(30, 'b'), requests()) ==
               "the trailer section is larger than 50 bytes");
-        CHECK(outcome(chunked + "0\r\nA:1\r\nB:2\r\nC:3\r\nD:4\r\n\r\n", requests()) == "there are more than 3 header lines");
+        CHECK(outcome(chunked + "0\r\nA:1\r\nB:2\r\nC:3\r\nD:4\r\n\r\n", requests()) ==
+              "there are more than 3 header lines");
         CHECK(outcome("HTTP/1.1 200 OK\r\n\r\n12345678", ended(responses())) == "accepted");
         CHECK(outcome("HTTP/1.1 200 OK\r\n\r\n123456789", responses()) == "the body is larger than 8 bytes");
         CHECK(outcome("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", responses("HEAD")) == "accepted");

@@ -16,11 +16,12 @@ namespace {
 Url url(std::string_view text) { return Url::parse(text).value(); }
 
 // "GET https://next/" and what is dropped on the way, or the error.
-std::string outcome(std::string_view method, std::string_view from, int status, std::string_view location, RedirectPolicy policy = {},
-                    std::size_t followed = 0) {
+std::string outcome(std::string_view method, std::string_view from, int status, std::string_view location,
+                    RedirectPolicy policy = {}, std::size_t followed = 0) {
     const auto next = follow_redirect(method, url(from), status, Headers{{"Location", location}}, followed, policy);
     if (!next) return "error: " + std::string{next.error().message()};
-    return next->method + " " + next->url.href() + (next->keep_body ? "" : ", no body") + (next->same_origin ? "" : ", other origin");
+    return next->method + " " + next->url.href() + (next->keep_body ? "" : ", no body") +
+           (next->same_origin ? "" : ", other origin");
 }
 
 std::string names_of(const Headers& headers) {
@@ -33,7 +34,9 @@ std::string names_of(const Headers& headers) {
 
 TEST_SUITE("redirect") {
     TEST_CASE("methods change as everybody changes them") {
-        const auto method = [](std::string_view before, int status) { return outcome(before, "http://a/", status, "/b"); };
+        const auto method = [](std::string_view before, int status) {
+            return outcome(before, "http://a/", status, "/b");
+        };
         for (const int status : {301, 302}) {
             CHECK(method("GET", status) == "GET http://a/b");
             CHECK(method("HEAD", status) == "HEAD http://a/b");
@@ -85,7 +88,8 @@ TEST_SUITE("redirect") {
         REQUIRE_FALSE(none);
         CHECK(none.error().code() == errc::bad_redirect);
         CHECK(none.error().message() == "a redirect with status 302 has no Location");
-        const auto two = follow_redirect("GET", url("http://a/"), 302, Headers{{"Location", "/b"}, {"Location", "/c"}}, 0);
+        const auto two =
+            follow_redirect("GET", url("http://a/"), 302, Headers{{"Location", "/b"}, {"Location", "/c"}}, 0);
         REQUIRE_FALSE(two);
         CHECK(two.error().message() == "a redirect has two different Locations");
     }
@@ -93,12 +97,13 @@ TEST_SUITE("redirect") {
     TEST_CASE("the limit is a limit") {
         CHECK(outcome("GET", "http://a/", 302, "/b", {}, 9) == "GET http://a/b");
         CHECK(outcome("GET", "http://a/", 302, "/b", {}, 10) == "error: there are more than 10 redirects");
-        CHECK(follow_redirect("GET", url("http://a/"), 302, Headers{{"Location", "/b"}}, 10).error().code() == errc::too_many_redirects);
+        CHECK(follow_redirect("GET", url("http://a/"), 302, Headers{{"Location", "/b"}}, 10).error().code() ==
+              errc::too_many_redirects);
     }
 
     TEST_CASE("headers that must not go along are taken out") {
-        const Headers request{{"Host", "a"}, {"authorization", "Basic x"}, {"Cookie", "y"}, {"Accept", "*/*"},
-                              {"Content-Type", "text/plain"}, {"content-length", "3"}};
+        const Headers request{{"Host", "a"},     {"authorization", "Basic x"},   {"Cookie", "y"},
+                              {"Accept", "*/*"}, {"Content-Type", "text/plain"}, {"content-length", "3"}};
         Headers same = request;
         strip_headers(same, *follow_redirect("PUT", url("http://a/"), 307, Headers{{"Location", "/b"}}, 0));
         CHECK(names_of(same) == "authorization Cookie Accept Content-Type content-length ");

@@ -6,8 +6,9 @@
 
 #include "transcript.hpp"
 
-// Goal: no message is accepted that two readers could cut at different places. Method: each malformed framing is followed by a
-// complete second message, which must never be seen; each is tried at every cut, as a request and mirrored as a response.
+// Goal: no message is accepted that two readers could cut at different places. Method: each malformed framing is
+// followed by a complete second message, which must never be seen; each is tried at every cut, as a request and
+// mirrored as a response.
 
 using torc::http::errc;
 using torc::http::Parser;
@@ -67,8 +68,10 @@ const std::vector<std::string>& bad_framings() {
         "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
         "Transfer-Encoding: chun ked\r\n\r\n0\r\n\r\n",
         "Transfer-Encoding:\r\n\r\n0\r\n\r\n",
-        "Transfer-Encoding: \x0b" "chunked\r\n\r\n0\r\n\r\n",
-        "Transfer-Encoding: \xa0" "chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: \x0b"
+        "chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: \xa0"
+        "chunked\r\n\r\n0\r\n\r\n",
         // names and lines
         "Content-Length : 5\r\n\r\nhello",
         "Content-Length\t: 5\r\n\r\nhello",
@@ -176,7 +179,8 @@ void must_be_refused(const std::string& bytes, Parser::role side) {
 TEST_SUITE("smuggling") {
     TEST_CASE("a request whose framing is unclear is refused and what follows it is never seen") {
         for (const std::string& framing : bad_framings()) {
-            must_be_refused("POST / HTTP/1.1\r\nHost: x\r\n" + framing + std::string{hidden_request}, Parser::role::request);
+            must_be_refused("POST / HTTP/1.1\r\nHost: x\r\n" + framing + std::string{hidden_request},
+                            Parser::role::request);
         }
     }
 
@@ -188,27 +192,50 @@ TEST_SUITE("smuggling") {
 
     TEST_CASE("a chunked body that could end in two places is refused, both ways") {
         for (const std::string& chunks : bad_chunks()) {
-            must_be_refused("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + std::string{hidden_request},
+            must_be_refused("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks +
+                                std::string{hidden_request},
                             Parser::role::request);
-            must_be_refused("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + std::string{hidden_response},
-                            Parser::role::response);
+            must_be_refused(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + std::string{hidden_response},
+                Parser::role::response);
         }
     }
 
     TEST_CASE("transfer codings are refused in HTTP/1.0") {
-        must_be_refused("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Parser::role::request);
+        must_be_refused("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                        Parser::role::request);
         must_be_refused("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Parser::role::response);
     }
 
     TEST_CASE("a request line that is not exactly method, target and version is refused") {
         for (const std::string& line : {
-                 text("GET /\r\n"), text("GET\r\n"), text("GET / \r\n"), text("GET  / HTTP/1.1\r\n"), text("GET /  HTTP/1.1\r\n"),
-                 text("GET / HTTP/1.1 \r\n"), text("GET\t/ HTTP/1.1\r\n"), text(" GET / HTTP/1.1\r\n"), text("GET /a b HTTP/1.1\r\n"),
-                 text("get / HTTP/1.1\r\n"), text("G(T / HTTP/1.1\r\n"), text("FOO / HTTP/1.1\r\n"), text("PRI * HTTP/2.0\r\n"),
-                 text("GET a HTTP/1.1\r\n"), text("GET /\xc3\xa9 HTTP/1.1\r\n"), text("GET /\x01 HTTP/1.1\r\n"),
-                 text("GET / HTTP/0.9\r\n"), text("GET / HTTP/1.2\r\n"), text("GET / HTTP/2.0\r\n"), text("GET / HTTP/1.1x\r\n"),
-                 text("GET / http/1.1\r\n"), text("GET / HTTP/11\r\n"), text("GET / HTTP/1.1\n"), text("CONNECT / HTTP/1.1\r\n"),
-                 text("CONNECT h HTTP/1.1\r\n"), text("CONNECT h:x HTTP/1.1\r\n"), text("GET ://x HTTP/1.1\r\n"),
+                 text("GET /\r\n"),
+                 text("GET\r\n"),
+                 text("GET / \r\n"),
+                 text("GET  / HTTP/1.1\r\n"),
+                 text("GET /  HTTP/1.1\r\n"),
+                 text("GET / HTTP/1.1 \r\n"),
+                 text("GET\t/ HTTP/1.1\r\n"),
+                 text(" GET / HTTP/1.1\r\n"),
+                 text("GET /a b HTTP/1.1\r\n"),
+                 text("get / HTTP/1.1\r\n"),
+                 text("G(T / HTTP/1.1\r\n"),
+                 text("FOO / HTTP/1.1\r\n"),
+                 text("PRI * HTTP/2.0\r\n"),
+                 text("GET a HTTP/1.1\r\n"),
+                 text("GET /\xc3\xa9 HTTP/1.1\r\n"),
+                 text("GET /\x01 HTTP/1.1\r\n"),
+                 text("GET / HTTP/0.9\r\n"),
+                 text("GET / HTTP/1.2\r\n"),
+                 text("GET / HTTP/2.0\r\n"),
+                 text("GET / HTTP/1.1x\r\n"),
+                 text("GET / http/1.1\r\n"),
+                 text("GET / HTTP/11\r\n"),
+                 text("GET / HTTP/1.1\n"),
+                 text("CONNECT / HTTP/1.1\r\n"),
+                 text("CONNECT h HTTP/1.1\r\n"),
+                 text("CONNECT h:x HTTP/1.1\r\n"),
+                 text("GET ://x HTTP/1.1\r\n"),
              }) {
             must_be_refused(line + "Host: x\r\n\r\n" + std::string{hidden_request}, Parser::role::request);
         }
@@ -216,19 +243,33 @@ TEST_SUITE("smuggling") {
 
     TEST_CASE("a status line that is not exactly version, status and reason is refused") {
         for (const std::string& line : {
-                 text("HTTP/1.1\r\n"), text("HTTP/1.1 \r\n"), text("HTTP/1.1 20\r\n"), text("HTTP/1.1 2000 OK\r\n"),
-                 text("HTTP/1.1 20x OK\r\n"), text("HTTP/1.1 099 OK\r\n"), text("HTTP/1.1  200 OK\r\n"), text("HTTP/1.1\t200 OK\r\n"),
-                 text("HTTP/1.1 200\tOK\r\n"), text("HTTP/2 200 OK\r\n"), text("HTTP/1.2 200 OK\r\n"), text("http/1.1 200 OK\r\n"),
-                 text("HTTP/1.1 200 O\x01K\r\n"), text("HTTP/1.1 200 OK\n"), text("HTTP/1.1 -20 OK\r\n"),
-                 text("SSH-2.0-OpenSSH_9.2\r\n"), text(" HTTP/1.1 200 OK\r\n"), text("ICY 200 OK\r\n"),
+                 text("HTTP/1.1\r\n"),
+                 text("HTTP/1.1 \r\n"),
+                 text("HTTP/1.1 20\r\n"),
+                 text("HTTP/1.1 2000 OK\r\n"),
+                 text("HTTP/1.1 20x OK\r\n"),
+                 text("HTTP/1.1 099 OK\r\n"),
+                 text("HTTP/1.1  200 OK\r\n"),
+                 text("HTTP/1.1\t200 OK\r\n"),
+                 text("HTTP/1.1 200\tOK\r\n"),
+                 text("HTTP/2 200 OK\r\n"),
+                 text("HTTP/1.2 200 OK\r\n"),
+                 text("http/1.1 200 OK\r\n"),
+                 text("HTTP/1.1 200 O\x01K\r\n"),
+                 text("HTTP/1.1 200 OK\n"),
+                 text("HTTP/1.1 -20 OK\r\n"),
+                 text("SSH-2.0-OpenSSH_9.2\r\n"),
+                 text(" HTTP/1.1 200 OK\r\n"),
+                 text("ICY 200 OK\r\n"),
              }) {
             must_be_refused(line + "Content-Length: 0\r\n\r\n" + std::string{hidden_response}, Parser::role::response);
         }
     }
 
     TEST_CASE("an HTTP/1.1 request has one Host header, and it is a host") {
-        for (const std::string& host : {text(""), text("Host: a\r\nHost: a\r\n"), text("Host: a\r\nHOST: b\r\n"), text("Host: a b\r\n"),
-                                        text("Host: a/b\r\n"), text("Host: u@a\r\n"), text("Host: a?b\r\n"), text("Host: \xc3\xa9\r\n")}) {
+        for (const std::string& host :
+             {text(""), text("Host: a\r\nHost: a\r\n"), text("Host: a\r\nHOST: b\r\n"), text("Host: a b\r\n"),
+              text("Host: a/b\r\n"), text("Host: u@a\r\n"), text("Host: a?b\r\n"), text("Host: \xc3\xa9\r\n")}) {
             must_be_refused("GET / HTTP/1.1\r\n" + host + "\r\n" + std::string{hidden_request}, Parser::role::request);
         }
         CHECK_FALSE(read_whole("GET / HTTP/1.1\r\nHost:\r\n\r\n", {}).refused());
@@ -237,9 +278,11 @@ TEST_SUITE("smuggling") {
     }
 
     TEST_CASE("a CONNECT request can not bring a body") {
-        must_be_refused("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 5\r\n\r\nhello" + std::string{hidden_request},
-                        Parser::role::request);
-        must_be_refused("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + std::string{hidden_request},
+        must_be_refused(
+            "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 5\r\n\r\nhello" + std::string{hidden_request},
+            Parser::role::request);
+        must_be_refused("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" +
+                            std::string{hidden_request},
                         Parser::role::request);
     }
 

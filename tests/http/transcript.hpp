@@ -12,9 +12,9 @@
 /// Everything a parser reports for a stream of bytes, as text, independent of how the stream was cut into pieces.
 struct Transcript {
     std::string text;
-    std::string error;          ///< empty if there was none
+    std::string error;  ///< empty if there was none
     std::error_code code;
-    std::size_t messages = 0;   ///< complete ones
+    std::size_t messages = 0;  ///< complete ones
     std::size_t consumed_bytes = 0;
 
     [[nodiscard]] bool refused() const { return !error.empty(); }
@@ -69,7 +69,9 @@ inline Transcript read_pieces(const std::vector<std::string_view>& pieces, const
                     if (in.empty()) return true;
                     transcript.text += "STUCK\n";
                     return false;
-                case Parser::event::interim: transcript.text += "interim ", append_head_text(transcript.text, parser, request); break;
+                case Parser::event::interim:
+                    transcript.text += "interim ", append_head_text(transcript.text, parser, request);
+                    break;
                 case Parser::event::head: append_head_text(transcript.text, parser, request); break;
                 case Parser::event::body: {
                     const auto* bytes = reinterpret_cast<const char*>(progress->body.data());
@@ -111,7 +113,8 @@ inline Transcript read_pieces(const std::vector<std::string_view>& pieces, const
 
 inline Transcript read_whole(std::string_view bytes, const Reading& how) { return read_pieces({bytes}, how); }
 
-/// The transcripts of every cut in two, of one byte at a time, and of the whole, without repetitions: one, if all is well.
+/// The transcripts of every cut in two, of one byte at a time, and of the whole, without repetitions: one, if all is
+/// well.
 inline std::vector<std::string> read_every_way(std::string_view bytes, const Reading& how) {
     std::vector<std::string> seen{read_whole(bytes, how).all()};
     const auto add = [&](const std::vector<std::string_view>& pieces) {

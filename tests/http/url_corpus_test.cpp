@@ -10,9 +10,9 @@
 #include "corpora.hpp"
 
 // Goal: agree with the URL cases that browsers are tested with, for every URL whose scheme is ours and every reference
-// resolved against such a URL. Method: a reader for just the JSON that the file is made of (an array of strings and flat
-// objects), then each case by its fields. docs/url.md lists the differences; they are counted here too, so that a new one
-// shows.
+// resolved against such a URL. Method: a reader for just the JSON that the file is made of (an array of strings and
+// flat objects), then each case by its fields. docs/url.md lists the differences; they are counted here too, so that a
+// new one shows.
 
 using torc::http::Url;
 
@@ -129,7 +129,9 @@ bool is_ours(std::string_view url) {
     return false;
 }
 
-std::string with_mark(char mark, std::string_view text) { return text.empty() ? std::string{} : mark + std::string{text}; }
+std::string with_mark(char mark, std::string_view text) {
+    return text.empty() ? std::string{} : mark + std::string{text};
+}
 
 void check_fields(const Url& url, const Case& expected) {
     CHECK(url.href() == expected.at("href"));

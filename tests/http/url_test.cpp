@@ -103,7 +103,8 @@ TEST_SUITE("url") {
     TEST_CASE("says in words what is wrong") {
         CHECK(error_of("") == "the URL is empty");
         CHECK(error_of("example.com") == "\"example.com\" is not a full URL; write \"https://example.com\"");
-        CHECK(error_of("localhost:8080/x") == "\"localhost:8080/x\" is not a full URL; write \"https://localhost:8080/x\"");
+        CHECK(error_of("localhost:8080/x") ==
+              "\"localhost:8080/x\" is not a full URL; write \"https://localhost:8080/x\"");
         CHECK(error_of("ftp://example.com") == "the scheme \"ftp\" is not one of http, https, ws and wss");
         CHECK(error_of("http://example.com:99999/") == "the port 99999 is larger than 65535");
         CHECK(error_of("http://example.com:http/") == "the port \"http\" is not a number");

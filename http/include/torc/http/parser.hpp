@@ -17,8 +17,8 @@ namespace torc::http {
 /// How the end of a body is found.
 enum class body_kind : std::uint8_t { none, length, chunked, until_close };
 
-/// Reads the messages of one side of an HTTP/1.x connection, strictly: what could be read in two ways is refused. It does
-/// no I/O and keeps no body: feed it what was received, a piece at a time, and take what it found in it.
+/// Reads the messages of one side of an HTTP/1.x connection, strictly: what could be read in two ways is refused. It
+/// does no I/O and keeps no body: feed it what was received, a piece at a time, and take what it found in it.
 ///
 ///     while (!parser.done()) {
 ///         auto step = parser.feed(slice);          // at most one event a call
@@ -29,7 +29,8 @@ enum class body_kind : std::uint8_t { none, length, chunked, until_close };
 ///
 /// It stops at the last byte of each message; `next_message()` goes on to the following one.
 /// Lifetime: a body span points into the fed bytes. Heads and trailers live until the next message begins.
-/// Errors:   `feed` and `finish` answer with the first error ever after. Each is found at the same byte, whatever the split.
+/// Errors:   `feed` and `finish` answer with the first error ever after. Each is found at the same byte, whatever the
+/// split.
 class Parser {
    public:
     enum class role : std::uint8_t { request, response };
@@ -75,7 +76,7 @@ class Parser {
 
     [[nodiscard]] bool started() const noexcept;  ///< something of the current message was seen
     [[nodiscard]] bool head_done() const noexcept;
-    [[nodiscard]] bool done() const noexcept;     ///< all of the message was consumed
+    [[nodiscard]] bool done() const noexcept;  ///< all of the message was consumed
 
     /// The head last completed. `take_...` moves it out.
     [[nodiscard]] const RequestHead& request() const noexcept;
@@ -90,8 +91,8 @@ class Parser {
     [[nodiscard]] std::optional<std::uint64_t> content_length() const noexcept;
     /// Another message may follow on this connection.
     [[nodiscard]] bool keep_alive() const noexcept;
-    /// Requests: the peer asks for another protocol (Upgrade, CONNECT). Responses: from here on it is spoken (101, or 2xx
-    /// to CONNECT), and what follows the head is not ours.
+    /// Requests: the peer asks for another protocol (Upgrade, CONNECT). Responses: from here on it is spoken (101, or
+    /// 2xx to CONNECT), and what follows the head is not ours.
     [[nodiscard]] bool upgrade() const noexcept;
 
    private:

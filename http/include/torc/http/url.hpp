@@ -33,8 +33,8 @@ class Url {
     [[nodiscard]] bool has_explicit_port() const noexcept { return host_end_ != path_begin_; }  ///< not the default one
 
     [[nodiscard]] std::string_view path() const noexcept { return piece(path_begin_, path_end_); }  ///< begins with '/'
-    [[nodiscard]] std::string_view query() const noexcept;     ///< without '?'
-    [[nodiscard]] std::string_view fragment() const noexcept;  ///< without '#'
+    [[nodiscard]] std::string_view query() const noexcept;                                          ///< without '?'
+    [[nodiscard]] std::string_view fragment() const noexcept;                                       ///< without '#'
 
     [[nodiscard]] bool has_credentials() const noexcept { return host_begin_ != scheme_end_ + 3; }
     [[nodiscard]] std::string user() const;      ///< percent-decoded
