@@ -53,7 +53,7 @@ BioPtr open_text(const std::string& text) {
 int give_password(char* to, int size, int, void* user) noexcept {
     const auto& password = *static_cast<const std::string*>(user);
     if (password.empty() || password.size() > static_cast<std::size_t>(size)) return -1;
-    std::memcpy(to, password.data(), password.size());
+    password.copy(to, password.size());
     return static_cast<int>(password.size());
 }
 
@@ -92,6 +92,24 @@ KeyPtr read_key(const Source& source, const std::string& password) {
                               (password.empty() ? "missing" : "wrong"));
     }
     throw_bad_credentials(source.origin + " holds no usable private key in PEM form");
+}
+
+void add_system_certificates(X509_STORE* store) {
+    if (X509_STORE_set_default_paths(store) != 1) {
+        throw_bad_credentials("the system's trust store can not be opened: " + drain_errors().words);
+    }
+}
+
+/// The system's trust store, shared by every context that trusts just that: parsing it takes as long as thirty
+/// handshakes. Kept for the life of the process, as contexts may live in static objects; nothing may be added to it.
+X509_STORE* system_store() {
+    static X509_STORE* const store = [] {
+        std::unique_ptr<X509_STORE, Freeing<X509_STORE_free>> made{X509_STORE_new()};
+        if (!made) throw std::bad_alloc();
+        add_system_certificates(made.get());
+        return made.release();
+    }();
+    return store;
 }
 
 }  // namespace
@@ -140,18 +158,20 @@ void load_trust(SSL_CTX* context, const TlsTrust& trust, bool for_clients) {
         }
         if (X509_STORE_load_path(store, trust.ca_directory.c_str()) != 1) throw std::bad_alloc();
     }
-    if (!for_clients && (!own || trust.also_system_store) && SSL_CTX_set_default_verify_paths(context) != 1) {
-        throw_bad_credentials("the system's trust store can not be opened: " + drain_errors().words);
+    if (!for_clients && !own && trust.crl_pem.empty()) {
+        SSL_CTX_set1_cert_store(context, system_store());
+    } else if (!for_clients && (!own || trust.also_system_store)) {
+        add_system_certificates(store);
     }
     if (!trust.crl_pem.empty()) {
         const Source source{trust.crl_pem, "the revocation list given as text"};
         for (const CrlPtr& list : read_all<CrlPtr>(source, PEM_read_bio_X509_CRL, "revocation list")) {
             if (X509_STORE_add_crl(store, list.get()) != 1) throw std::bad_alloc();
         }
-        X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+        X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_CRL_CHECK);
     }
     // A trusted certificate is where a chain may end, whether or not it signed itself.
-    X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
     ERR_clear_error();
 }
 
