@@ -49,13 +49,16 @@ std::string accepted_versions(const ContextState& context) {
 
 // The versions a hello names come from the peer's own mouth; an alert only says that ours are not among them.
 Explanation no_version(const Engine::Impl& engine) {
-    const std::string ours = "this side accepts " + accepted_versions(*engine.context);
+    const ContextState& context = *engine.context;
+    std::string offer = "only " + version_words(engine.peer_version);
     if (engine.peer_version == 0) {
-        return {tls_errc::protocol_version_refused,
-                "the peer offers no TLS version that suits both (alert protocol_version); " + ours};
+        const bool only_older = context.max_version == TlsVersion::tls1_3;
+        offer = only_older ? "only versions older than " + std::string(to_string(context.min_version))
+                           : "no version that suits both";
+        offer += " (alert protocol_version)";
     }
     return {tls_errc::protocol_version_refused,
-            "the peer offers only " + version_words(engine.peer_version) + "; " + ours};
+            "the peer offers " + offer + "; this side accepts " + accepted_versions(context)};
 }
 
 Explanation explain_alert(const Engine::Impl& engine, int alert) {
@@ -83,7 +86,7 @@ Explanation explain_alert(const Engine::Impl& engine, int alert) {
     }
     if (alert == handshake_failure) {
         return {tls_errc::alert_received,
-                "the peer refused the handshake, most often for want of a common cipher " + named};
+                "the peer refused the handshake, most often for want of a common cipher or group " + named};
     }
     return {tls_errc::alert_received, "the peer ended the connection with an error " + named};
 }

@@ -22,6 +22,7 @@ TlsServerOptions showing(TlsIdentity identity) { return {.identities = {std::mov
 
 std::vector<std::string> hundred_names() {
     std::vector<std::string> names;
+    names.reserve(100);
     for (int i = 0; i < 100; ++i) names.push_back("host" + std::to_string(i) + ".many.test");
     return names;
 }
@@ -99,6 +100,13 @@ std::vector<CertificateCase> certificate_matrix() {
     add({"a self-signed certificate that is trusted itself is accepted",
          showing(pinned),
          {.trust = {.ca_pem = pinned.chain_pem}},
+         host,
+         {},
+         {}});
+
+    add({"an intermediate that is trusted itself is enough",
+         world.server({host}),
+         {.trust = {.ca_pem = issuer.certificate_pem()}},
          host,
          {},
          {}});
@@ -195,7 +203,7 @@ std::vector<CertificateCase> certificate_matrix() {
          client,
          host,
          tls_errc::protocol_version_refused,
-         {"this side accepts TLS 1.2 to TLS 1.3"}});
+         {"the peer offers only versions older than TLS 1.2", "this side accepts TLS 1.2 to TLS 1.3"}});
     TlsServerOptions strict = world.server({host});
     strict.client_certificate = TlsClientCertificate::require;
     strict.client_trust.ca_pem = world.root.certificate_pem();
