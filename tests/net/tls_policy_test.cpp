@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include <torc/net/tls_error.hpp>
 
@@ -286,6 +288,23 @@ TEST_SUITE("tls sessions") {
         REQUIRE(unverified);
         const TlsPair refused = meet(client, server, {.server_name = "wrong.test", .session = unverified});
         CHECK(code_of(refused.client) == tls_errc::wrong_host);
+    }
+
+    TEST_CASE("threads may share a context and the sessions it remembers") {
+        const TlsContext server = TlsContext::server(world().server({"site.test"}));
+        const TlsContext client = TlsContext::client(world().client());
+        std::atomic<int> resumed{0};
+        const auto connect_often = [&] {
+            for (int i = 0; i < 50; ++i) {
+                const TlsPair pair = meet(client, server, {.server_name = "site.test"});
+                if (pair.client.engine.established() && pair.client.engine.info().resumed) ++resumed;
+            }
+        };
+        std::thread one{connect_often};
+        std::thread two{connect_often};
+        one.join();
+        two.join();
+        CHECK(resumed >= 90);
     }
 
     TEST_CASE("nothing is resumed where either side does not want it") {
