@@ -116,7 +116,7 @@ std::unexpected<Error> not_agreed(phase where, const std::string& reason) {
 struct Parser::State {
     enum class at : std::uint8_t { head, length, chunk_line, chunk_data, after_chunk, trailers, until_close, done };
 
-    State(role what, Options given) : side(what), options(std::move(given)) { begin(); }
+    State(role what, Options given) : side(what), options(given) { begin(); }
 
     [[nodiscard]] bool is_request() const { return side == role::request; }
     [[nodiscard]] Headers& headers() { return is_request() ? request.headers : response.headers; }
@@ -413,7 +413,7 @@ result<void> Parser::State::finish() {
     return std::unexpected{*error};
 }
 
-Parser::Parser(role what, Options options) : state_(std::make_unique<State>(what, std::move(options))) {}
+Parser::Parser(role what, Options options) : state_(std::make_unique<State>(what, options)) {}
 Parser::Parser(role what) : Parser(what, Options{}) {}
 Parser::~Parser() = default;
 Parser::Parser(Parser&&) noexcept = default;
