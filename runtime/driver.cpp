@@ -1,0 +1,133 @@
+#include <torc/runtime/driver.hpp>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+
+#include <torc/runtime/assert.hpp>
+#include <torc/runtime/error.hpp>
+
+#include "drivers.hpp"
+
+// Theory of operation. What all drivers share: the queue of submitted chains (linked by `next` through their first
+// records, so that a chain is started whole or not at all), the one place where an operation ends, and the choice of
+// driver at the start of an executor.
+
+namespace torc {
+
+const char* to_string(op_kind kind) noexcept {
+    switch (kind) {
+        case op_kind::nop: return "nop";
+        case op_kind::socket: return "socket";
+        case op_kind::connect: return "connect";
+        case op_kind::accept: return "accept";
+        case op_kind::receive: return "receive";
+        case op_kind::send: return "send";
+        case op_kind::receive_message: return "receive message";
+        case op_kind::send_message: return "send message";
+        case op_kind::set_option: return "set option";
+        case op_kind::poll: return "poll";
+        case op_kind::shutdown: return "shutdown";
+        case op_kind::close: return "close";
+    }
+    return "unknown operation";
+}
+
+void Driver::submit(operation& first) noexcept {
+    for (operation* op = &first; op != nullptr; op = op->chain) {
+        TORC_ASSERT(op->state == op_state::idle, "an operation record was submitted again before its last completion");
+        op->state = op_state::queued;
+        op->cancel_requested = false;
+        op->done_bytes = 0;
+    }
+    first.next = nullptr;
+    (queue_tail_ != nullptr ? queue_tail_->next : queue_head_) = &first;
+    queue_tail_ = &first;
+}
+
+void Driver::cancel(operation& op) noexcept {
+    if (op.state == op_state::idle) return;
+    if (!op.cancel_requested) ++statistics_.cancels_requested;
+    op.cancel_requested = true;
+    if (op.state == op_state::in_flight) cancel_in_flight(op);
+}
+
+operation* Driver::peek_queued() noexcept {
+    while (queue_head_ != nullptr) {
+        bool wanted = true;
+        for (operation* op = queue_head_; op != nullptr; op = op->chain) wanted = wanted && !op->cancel_requested;
+        if (wanted) return queue_head_;
+        // Cancelled before it began: the kernel never hears of it.
+        for (operation* op = take_queued(); op != nullptr;) {
+            operation* const following = op->chain;
+            start(*op);
+            finish(*op, -ECANCELED);
+            op = following;
+        }
+    }
+    return nullptr;
+}
+
+operation* Driver::take_queued() noexcept {
+    operation* const first = queue_head_;
+    queue_head_ = first->next;
+    if (queue_head_ == nullptr) queue_tail_ = nullptr;
+    return first;
+}
+
+void Driver::start(operation& op) noexcept {
+    op.state = op_state::in_flight;
+    ++statistics_.in_flight;
+    ++statistics_.submitted;
+}
+
+void Driver::finish(operation& op, int result, bool more, int buffer_id) noexcept {
+    op.result = result;
+    op.more = more;
+    op.buffer_id = buffer_id;
+    ++statistics_.completions;
+    if ((op.kind == op_kind::socket || op.kind == op_kind::accept) && result >= 0) ++statistics_.open_descriptors;
+    if (op.kind == op_kind::close && result != -ECANCELED) {
+        *op.file = {};
+        --statistics_.open_descriptors;
+    }
+    if (result == -ENOBUFS && op.select_buffer) ++statistics_.buffers_starved;
+    if (!more) {
+        op.state = op_state::idle;
+        --statistics_.in_flight;
+        if (op.cancel_requested) ++(result == -ECANCELED ? statistics_.cancels_landed : statistics_.cancels_too_late);
+    }
+    op.complete(op);
+}
+
+namespace {
+
+driver_kind kind_from_environment(driver_kind wanted) {
+    const char* const name = std::getenv("TORC_DRIVER");
+    if (wanted != driver_kind::automatic || name == nullptr || *name == '\0') return wanted;
+    const std::string_view text = name;
+    if (text == "uring") return driver_kind::uring;
+    if (text == "epoll") return driver_kind::epoll;
+    throw Error{errc::invalid_argument, phase::none, "",
+                "TORC_DRIVER is \"" + std::string{text} + "\"; it can be uring or epoll"};
+}
+
+}  // namespace
+
+std::unique_ptr<Driver> make_driver(const DriverOptions& options) {
+    const driver_kind kind = kind_from_environment(options.kind);
+    if (kind == driver_kind::epoll) return detail::make_epoll_driver(options);
+    std::string why_not;
+    if (auto uring = detail::make_uring_driver(options, why_not)) return uring;
+    if (kind == driver_kind::uring) {
+        throw Error{errc::unsupported, phase::none, "", "io_uring was asked for but can not be used: " + why_not};
+    }
+    static std::once_flag said;
+    std::call_once(said, [&] {
+        std::fprintf(stderr, "torc: running on epoll, because io_uring can not be used: %s\n", why_not.c_str());
+    });
+    return detail::make_epoll_driver(options);
+}
+
+}  // namespace torc

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <torc/runtime/driver.hpp>
+
+/// The drivers behind the seam, one file each. A maker returns null where its driver can not run, and says why.
+namespace torc::detail {
+
+std::unique_ptr<Driver> make_uring_driver(const DriverOptions& options, std::string& why_not);
+std::unique_ptr<Driver> make_epoll_driver(const DriverOptions& options);
+
+}  // namespace torc::detail

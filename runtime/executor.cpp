@@ -1,0 +1,217 @@
+#include <torc/runtime/executor.hpp>
+
+#include <fmt/format.h>
+
+#include <torc/runtime/child_group.hpp>
+#include <torc/runtime/offload.hpp>
+
+// Theory of operation. Tasks are resumed from one place, `resume`, and their ends are seen in two: there, and where a
+// parent started them in place. A task that finishes while its parent is suspended hands over to the parent in the same
+// loop, so unwinding ten thousand tasks takes no more stack than one.
+
+namespace torc {
+namespace {
+
+thread_local Executor* current_executor = nullptr;
+
+/// The first task of a run has no parent and no siblings; nothing happens when it ends but that the loop sees it.
+class RootGroup final : public detail::child_group {
+   public:
+    RootGroup() : child_group("run") {}
+    void begin(Executor& executor, detail::task_state& root) {
+        open(executor, nullptr);
+        start(root);
+    }
+
+   private:
+    void child_finished(detail::task_state&) noexcept override {}
+};
+
+struct PostedFunction : posted {
+    std::move_only_function<void()> work;
+};
+
+}  // namespace
+
+Clock::time_point Clock::now() noexcept {
+    if (current_executor != nullptr) return current_executor->now();
+    return time_point{std::chrono::steady_clock::now().time_since_epoch()};
+}
+
+Executor* Executor::current() noexcept { return current_executor; }
+
+Executor& Executor::here() noexcept {
+    TORC_ASSERT(current_executor != nullptr, "this needs a running executor on this thread");
+    return *current_executor;
+}
+
+Executor::Executor(const ExecutorOptions& options) : options_(options), driver_(make_driver(options)) {}
+
+Executor::~Executor() {
+    TORC_ASSERT(current_executor != this, "an executor was destroyed while it was running");
+    offload_pool_.reset();
+    services_.clear();
+    if (open_closes_ > 0) Running{*this};
+    for (posted* next = inbox_.exchange(nullptr); next != nullptr;) {
+        posted& work = *next;
+        next = work.next;
+        if (work.run == run_posted_function) delete static_cast<PostedFunction*>(&work);
+    }
+}
+
+Executor::Running::Running(Executor& executor) noexcept
+    : executor_(executor), outer_(std::exchange(current_executor, &executor)) {
+    TORC_ASSERT(executor.root_ == nullptr, "Executor::run was called while it was running");
+    executor.last_error_ = {};
+}
+
+Executor::Running::~Running() {
+    executor_.run_until([this] { return executor_.open_closes_ == 0; });
+    current_executor = outer_;
+}
+
+void Executor::run_root(detail::task_state& root) {
+    RootGroup group;
+    root_ = &group;
+    group.begin(*this, root);
+    run_until([&group] { return group.running() == 0; });
+    root_ = nullptr;
+}
+
+template <class Done>
+void Executor::run_until(Done done) {
+    for (;;) {
+        turn_began_ = driver_->now();
+        timers_.fire(turn_began_);
+        run_posted();
+        // Those that become ready meanwhile wait for the next turn, so that a busy task can not starve the ring.
+        detail::task_state* task = std::exchange(ready_head_, nullptr);
+        ready_tail_ = nullptr;
+        while (task != nullptr) resume(*std::exchange(task, task->next_ready));
+        if (done()) return;
+        const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
+        driver_->turn(busy ? Clock::time_point::min() : timers_.next());
+    }
+}
+
+void Executor::resume(detail::task_state& first) noexcept {
+    const Clock::time_point began = options_.measure_resumes ? driver_->now() : Clock::time_point{};
+    for (detail::task_state* task = &first;;) {
+        if (!task->finished) {
+            running_ = task;
+            task->waiting_for = nullptr;
+            ++resumes_;
+            task->handle.resume();
+            running_ = nullptr;
+            if (!task->finished) break;
+        }
+        if (task->group != nullptr) {
+            task->group->finished(*task);
+            break;
+        }
+        task = task->parent;
+    }
+    if (options_.measure_resumes) longest_resume_ = std::max(longest_resume_, driver_->now() - began);
+}
+
+void Executor::run_posted_function(posted& work) noexcept {
+    const std::unique_ptr<PostedFunction> function{static_cast<PostedFunction*>(&work)};
+    function->work();
+}
+
+void Executor::post(std::move_only_function<void()> work) {
+    auto function = std::make_unique<PostedFunction>();
+    function->run = run_posted_function;
+    function->work = std::move(work);
+    post(*function.release());
+}
+
+void Executor::post(posted& work) noexcept {
+    posted* head = inbox_.load(std::memory_order_relaxed);
+    do {
+        work.next = head;
+    } while (!inbox_.compare_exchange_weak(head, &work, std::memory_order_release, std::memory_order_relaxed));
+    if (head == nullptr) driver_->wake();  // otherwise whoever put the first one there did
+}
+
+void Executor::run_posted() noexcept {
+    posted* newest = inbox_.load(std::memory_order_relaxed) != nullptr
+                         ? inbox_.exchange(nullptr, std::memory_order_acquire)
+                         : nullptr;
+    posted* oldest = nullptr;
+    while (newest != nullptr) {
+        posted* const work = std::exchange(newest, newest->next);
+        work->next = std::exchange(oldest, work);
+    }
+    while (oldest != nullptr) {
+        posted& work = *std::exchange(oldest, oldest->next);
+        work.run(work);
+    }
+}
+
+void Executor::cancel_root() noexcept {
+    if (root_ != nullptr) root_->cancel();
+}
+
+OffloadPool& Executor::offload_pool() {
+    if (!offload_pool_) offload_pool_ = std::make_unique<OffloadPool>(options_.offload_threads);
+    return *offload_pool_;
+}
+
+std::shared_ptr<void>& Executor::service(const void* key) {
+    for (auto& [known, service] : services_) {
+        if (known == key) return service;
+    }
+    return services_.emplace_back(key, nullptr).second;
+}
+
+void Executor::close_began(detail::task_state* owner) noexcept {
+    ++open_closes_;
+    if (owner != nullptr) ++owner->open_closes;
+}
+
+void Executor::close_ended(detail::task_state* owner, bool graceful) noexcept {
+    --open_closes_;
+    ++closes_;
+    if (!graceful) ++ungraceful_closes_;
+    if (owner == nullptr || --owner->open_closes > 0 || !owner->left_body) return;
+    owner->finished = true;
+    make_ready(*owner);
+}
+
+void Executor::note_error(const detail::task_state& from) noexcept {
+    if (from.error == last_error_.error) return;  // on its way up
+    last_error_.error = from.error;
+    last_error_.depth = 0;
+    for (const detail::task_state* task = &from; task != nullptr && last_error_.depth < last_error_.chain.size();
+         task = task->parent) {
+        last_error_.chain[last_error_.depth++] = {task->created, task->awaiting.line()};
+    }
+}
+
+std::string Executor::error_trace() const {
+    std::string text;
+    for (std::size_t index = 0; index < last_error_.depth; ++index) {
+        const auto& [created, line] = last_error_.chain[index];
+        text += index == 0 ? "in " : "awaited by ";
+        text += detail::describe_coroutine(created, line);
+        text += '\n';
+    }
+    return text;
+}
+
+Statistics Executor::statistics() const noexcept {
+    Statistics all;
+    static_cast<DriverStatistics&>(all) = driver_->statistics();
+    all.resumes = resumes_;
+    all.ungraceful_closes = ungraceful_closes_;
+    all.closes = closes_;
+    all.open_closes = open_closes_;
+    all.timers = timers_.size();
+    all.buffers_lent = driver_->buffers().lent();
+    all.frames = detail::live_frames();
+    all.longest_resume = longest_resume_;
+    return all;
+}
+
+}  // namespace torc

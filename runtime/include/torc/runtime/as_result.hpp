@@ -1,0 +1,56 @@
+#pragma once
+
+#include <utility>
+
+#include <torc/runtime/task.hpp>
+
+/// Errors as values: `co_await as_result(stream.receive(buffer))` gives a `result<std::size_t>`.
+namespace torc {
+
+namespace detail {
+
+template <class T>
+task<result<T>> settle(task<T> inner) {
+    try {
+        if constexpr (std::is_void_v<T>) {
+            co_await std::move(inner);
+            co_return result<void>{};
+        } else {
+            co_return result<T>{co_await std::move(inner)};
+        }
+    } catch (const Error& error) {
+        co_return std::unexpected{error};
+    }
+}
+
+template <class Operation>
+class as_result_awaitable {
+   public:
+    explicit as_result_awaitable(Operation&& operation) noexcept : operation_(std::move(operation)) {}
+    bool await_ready() noexcept { return operation_.await_ready(); }
+    template <class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        return operation_.await_suspend(self);
+    }
+    auto await_resume() { return operation_.take(); }
+
+   private:
+    Operation operation_;
+};
+
+}  // namespace detail
+
+/// Awaits an operation or a task and gives its `Error`, if there is one, as a value. An operation then never throws for
+/// what the network does, and costs nothing more. Other exceptions and `cancelled` unwind as ever.
+template <class T>
+[[nodiscard]] task<result<T>> as_result(task<T> inner) {
+    return detail::settle(std::move(inner));
+}
+
+template <class Operation>
+    requires requires(Operation& operation) { operation.take(); }
+[[nodiscard]] auto as_result(Operation operation) {
+    return detail::as_result_awaitable<Operation>{std::move(operation)};
+}
+
+}  // namespace torc

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <source_location>
+
+namespace torc::detail {
+[[noreturn]] void assertion_failed(const char* sentence, std::source_location where) noexcept;
+}
+
+/// Dies with a sentence that says what was wrong and where. For mistakes of the program, never for what a peer or the
+/// kernel did. Stays on in release builds.
+#define TORC_ASSERT(condition, sentence)                                                      \
+    (static_cast<bool>(condition) ? static_cast<void>(0)                                      \
+                                  : ::torc::detail::assertion_failed(sentence, std::source_location::current()))

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <torc/runtime/buffer_pool.hpp>
+#include <torc/runtime/operation.hpp>
+
+/// The driver seam: everything above it is the same program whichever driver runs it.
+///
+/// A driver knows operations, not coroutines. `submit` only queues the record; once a turn the executor calls `turn`,
+/// which hands the queue to the kernel, waits, and calls `complete` of every record that has something to say. All of
+/// it happens on the executor's thread, `wake` alone may be called from any other.
+namespace torc {
+
+/// The executor's clock: nanoseconds since an arbitrary start, never set back; the simulator's is virtual.
+struct Clock {
+    using duration = std::chrono::nanoseconds;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<Clock>;
+    static constexpr bool is_steady = true;
+    static constexpr time_point never = time_point::max();
+    /// The clock of the executor that runs this thread, else the machine's monotonic clock.
+    static time_point now() noexcept;
+};
+
+enum class driver_kind : std::uint8_t { automatic, uring, epoll };
+
+/// Counters of one driver since it began; what is called "now" goes up and down.
+struct DriverStatistics {
+    std::uint64_t turns = 0;                ///< times the kernel was entered
+    std::uint64_t submitted = 0;            ///< operations handed to the kernel
+    std::uint64_t completions = 0;          ///< completions taken from it
+    std::uint64_t cancels_requested = 0;
+    std::uint64_t cancels_landed = 0;       ///< the operation ended with ECANCELED
+    std::uint64_t cancels_too_late = 0;     ///< it ended with a result all the same, which was delivered
+    std::uint64_t buffers_starved = 0;      ///< receives that found the executor's buffers all lent out
+    std::size_t in_flight = 0;              ///< operations now with the driver, its own not counted
+    std::size_t open_descriptors = 0;       ///< descriptors now open that operations of this driver opened
+};
+
+struct DriverOptions {
+    driver_kind kind = driver_kind::automatic;  ///< TORC_DRIVER=uring|epoll overrides `automatic`
+    std::size_t queue_entries = 256;            ///< submission queue
+    std::size_t buffer_count = 256;             ///< buffers to borrow from when receiving; a power of two
+    std::size_t buffer_bytes = 16 * 1024;
+};
+
+class Driver {
+   public:
+    Driver(const DriverOptions& options) : buffers_(options.buffer_count, options.buffer_bytes) {}
+    Driver(const Driver&) = delete;
+    Driver& operator=(const Driver&) = delete;
+    virtual ~Driver() = default;
+
+    /// Queues one operation, or a chain linked by `chain`; it starts in the next turn, in the order of submission.
+    void submit(operation& first) noexcept;
+
+    /// Asks that `op` ends soon. It ends nothing by itself: the terminal completion still comes, with ECANCELED or with
+    /// the result that was faster. Has no effect on an idle record. Never fails and is never dropped.
+    void cancel(operation& op) noexcept;
+
+    /// Submits what is queued, waits for a completion, a wake-up or `deadline`, and delivers what came.
+    /// A deadline in the past polls; `Clock::never` waits without one.
+    virtual void turn(Clock::time_point deadline) = 0;
+
+    /// Ends the present or the next `turn` early. From any thread.
+    virtual void wake() noexcept = 0;
+
+    [[nodiscard]] virtual Clock::time_point now() const noexcept = 0;
+    [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+    /// Whether `socket` opens direct descriptors, which makes one chain of opening, connecting and sending.
+    [[nodiscard]] virtual bool opens_direct() const noexcept { return false; }
+
+    [[nodiscard]] BufferPool& buffers() noexcept { return buffers_; }
+    [[nodiscard]] const DriverStatistics& statistics() const noexcept { return statistics_; }
+    [[nodiscard]] bool has_queued() const noexcept { return queue_head_ != nullptr; }
+
+   protected:
+    virtual void cancel_in_flight(operation& op) noexcept = 0;
+
+    /// The first record of the next queued chain that was not cancelled meanwhile, or null; it stays queued.
+    operation* peek_queued() noexcept;
+    /// Takes that chain off the queue.
+    operation* take_queued() noexcept;
+    /// Marks a record as the driver's.
+    void start(operation& op) noexcept;
+    /// The one way in which an operation ends or speaks: fills in the result and calls `complete`.
+    void finish(operation& op, int result, bool more = false, int buffer_id = -1) noexcept;
+
+    BufferPool buffers_;
+    DriverStatistics statistics_;
+
+   private:
+    operation* queue_head_ = nullptr;
+    operation* queue_tail_ = nullptr;
+};
+
+/// Makes the driver that `options` and the environment ask for. `automatic` takes io_uring where it works and epoll,
+/// after one line on standard error that says why, where it does not.
+/// Errors: `Error` (unsupported) with what to change, when a driver was insisted on.
+std::unique_ptr<Driver> make_driver(const DriverOptions& options);
+
+}  // namespace torc

@@ -1,0 +1,181 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torc/runtime/driver.hpp>
+#include <torc/runtime/task_state.hpp>
+#include <torc/runtime/timer.hpp>
+
+/// The executor: one thread, one driver, and the tasks that run on it.
+///
+/// A turn of its loop: resume what is ready (each task once), run what other threads posted, fire the timers that are
+/// due, then enter the driver, which submits all that was asked for and waits only if nothing is ready. A completion
+/// makes a task ready; it never resumes it on the spot, so no stack grows with the number of completions.
+namespace torc {
+
+template <class T>
+class task;
+class OffloadPool;
+
+struct ExecutorOptions : DriverOptions {
+    /// How long the close of a resource may take before it is cut short.
+    Clock::duration close_grace = std::chrono::seconds{2};
+    /// Threads of the pool behind `offload`, started when first needed.
+    std::size_t offload_threads = 4;
+    /// Measures the longest time one resume held the thread (`Statistics::longest_resume`); two clock readings each.
+    bool measure_resumes = false;
+};
+
+struct Statistics : DriverStatistics {
+    std::uint64_t resumes = 0;
+    std::uint64_t ungraceful_closes = 0;  ///< closes from destructors that were not clean, or were cut short
+    std::uint64_t closes = 0;             ///< closes completed
+    std::size_t open_closes = 0;          ///< closes now under way
+    std::size_t timers = 0;               ///< timers now armed
+    std::size_t buffers_lent = 0;         ///< buffers now in the hands of slices
+    std::ptrdiff_t frames = 0;            ///< coroutine frames now alive that this thread made
+    Clock::duration longest_resume{};     ///< with `measure_resumes`
+};
+
+/// Something another thread hands over; owned by whoever posts it until `run` is called on the executor's thread.
+struct posted {
+    posted* next = nullptr;
+    void (*run)(posted&) noexcept = nullptr;
+};
+
+class Executor {
+   public:
+    /// Requires: the thread that will call `run`.
+    /// Errors:   `Error` when the driver that was insisted on can not be had.
+    explicit Executor(const ExecutorOptions& options = {});
+    Executor(const Executor&) = delete;
+    Executor& operator=(const Executor&) = delete;
+    /// Drains the closes of resources that were let go of outside `run`.
+    ~Executor();
+
+    /// Runs `root` to its end and everything it started, then drains the closes nobody waits for.
+    /// Returns what the task returned. Errors: what the task threw, `cancelled` included.
+    template <class T>
+    T run(task<T> root);
+
+    /// Runs `work` on the executor's thread, outside any task, in the order of posting. From any thread.
+    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun.
+    void post(std::move_only_function<void()> work);
+    void post(posted& work) noexcept;
+
+    /// Cancels the root scope of `run`: the polite end of everything. From the executor's thread.
+    void cancel_root() noexcept;
+
+    [[nodiscard]] Clock::time_point now() const noexcept { return driver_->now(); }
+    [[nodiscard]] Statistics statistics() const noexcept;
+    [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
+    [[nodiscard]] Driver& driver() noexcept { return *driver_; }
+
+    /// The tree of suspended tasks: what each waits for, where, and since when.
+    [[nodiscard]] std::string dump_tasks() const;
+
+    /// The executor that runs on this thread, or null.
+    [[nodiscard]] static Executor* current() noexcept;
+    /// The same; asserts that there is one.
+    [[nodiscard]] static Executor& here() noexcept;
+
+    // For awaitables and resources.
+
+    /// Puts a suspended task at the end of the ready queue. Requires: it is not there already.
+    void make_ready(detail::task_state& task) noexcept {
+        task.waiting_for = nullptr;
+        task.next_ready = nullptr;
+        (ready_tail_ ? ready_tail_->next_ready : ready_head_) = &task;
+        ready_tail_ = &task;
+    }
+    /// Marks the running task as suspended on `what`.
+    void suspend(detail::task_state& task, detail::awaited& what) noexcept {
+        task.waiting_for = &what;
+        task.suspended_at = turn_began_;
+    }
+    /// Starts `child` at once on the caller's stack, or, when that has become deep, queues it.
+    void start(detail::task_state& child) noexcept {
+        child.started = true;
+        if (depth_ == max_depth) {
+            make_ready(child);
+            return;
+        }
+        detail::task_state* const parent = running_;
+        ++depth_;
+        running_ = &child;
+        child.handle.resume();
+        running_ = parent;
+        --depth_;
+    }
+    [[nodiscard]] detail::task_state* running() const noexcept { return running_; }
+    /// Lets `owner` be the running task for a moment, so that resources destroyed now are closed on its account.
+    detail::task_state* set_running(detail::task_state* owner) noexcept { return std::exchange(running_, owner); }
+
+    [[nodiscard]] detail::TimerQueue& timers() noexcept { return timers_; }
+    [[nodiscard]] OffloadPool& offload_pool();
+    /// Where slow things that belong to the executor live (the resolver); destroyed with it, one of each type.
+    std::shared_ptr<void>& service(const void* key);
+
+    /// Remembers the chain of awaits that an error began in; called where it leaves its first task.
+    void note_error(const detail::task_state& from) noexcept;
+    /// That chain for the last error, a line each, until `run` returns.
+    [[nodiscard]] std::string error_trace() const;
+
+    void close_began(detail::task_state* owner) noexcept;
+    void close_ended(detail::task_state* owner, bool graceful) noexcept;
+
+   private:
+    // Deep enough that real programs start children in place, shallow enough for any thread's stack under ASan.
+    static constexpr int max_depth = 64;
+
+    /// While it lives the executor is the thread's current one; at its end it drains the closes.
+    class Running {
+       public:
+        explicit Running(Executor& executor) noexcept;
+        ~Running();
+
+       private:
+        Executor& executor_;
+        Executor* outer_;
+    };
+    struct LastError {
+        std::exception_ptr error;
+        std::size_t depth = 0;
+        std::array<std::pair<std::source_location, std::uint_least32_t>, 32> chain;
+    };
+
+    void run_root(detail::task_state& root);
+    static void run_posted_function(posted& work) noexcept;
+    void resume(detail::task_state& task) noexcept;
+    void run_posted() noexcept;
+    template <class Done>
+    void run_until(Done done);
+
+    ExecutorOptions options_;
+    std::unique_ptr<Driver> driver_;
+    detail::TimerQueue timers_;
+    detail::task_state* ready_head_ = nullptr;
+    detail::task_state* ready_tail_ = nullptr;
+    detail::task_state* running_ = nullptr;
+    detail::child_group* root_ = nullptr;
+    int depth_ = 0;
+    Clock::time_point turn_began_{};
+    std::size_t open_closes_ = 0;
+    std::uint64_t resumes_ = 0;
+    std::uint64_t closes_ = 0;
+    std::uint64_t ungraceful_closes_ = 0;
+    Clock::duration longest_resume_{};
+    std::atomic<posted*> inbox_{nullptr};
+    LastError last_error_;
+    std::unique_ptr<OffloadPool> offload_pool_;
+    std::vector<std::pair<const void*, std::shared_ptr<void>>> services_;
+};
+
+}  // namespace torc

@@ -1,0 +1,184 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <torc/runtime/child_group.hpp>
+#include <torc/runtime/executor.hpp>
+
+/// Tasks: coroutines that run when awaited.
+namespace torc {
+
+template <class T = void>
+class task;
+
+namespace detail {
+
+template <class T>
+class promise final : public task_state {
+   public:
+    explicit promise() noexcept : task_state(std::source_location{}) {}
+    ~promise() {
+        if (ended == outcome::value) std::destroy_at(std::addressof(value_));
+    }
+    task<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+
+    template <class U = T>
+        requires std::is_constructible_v<T, U&&>
+    void return_value(U&& value) noexcept(std::is_nothrow_constructible_v<T, U&&>) {
+        std::construct_at(std::addressof(value_), std::forward<U>(value));
+        ended = outcome::value;
+    }
+    T& value() noexcept { return value_; }
+    T take() { return std::move(value_); }
+
+   private:
+    union {
+        T value_;
+    };
+};
+
+template <class T>
+class promise<T&> final : public task_state {
+   public:
+    explicit promise() noexcept : task_state(std::source_location{}) {}
+    task<T&> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+    void return_value(T& value) noexcept {
+        value_ = std::addressof(value);
+        ended = outcome::value;
+    }
+    T& take() const noexcept { return *value_; }
+
+   private:
+    T* value_ = nullptr;
+};
+
+template <>
+class promise<void> final : public task_state {
+   public:
+    explicit promise() noexcept : task_state(std::source_location{}) {}
+    inline task<void> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+    void return_void() noexcept { ended = outcome::value; }
+    void take() const noexcept {}
+};
+
+/// Throws what a finished task ended with, if it was not a value.
+inline void rethrow_end(const task_state& state) {
+    if (state.ended == outcome::error) std::rethrow_exception(state.error);
+    if (state.ended == outcome::cancelled) throw cancelled{};
+}
+
+}  // namespace detail
+
+/// A lazy coroutine with a result. It runs when it is awaited, on the executor of whoever awaits it, and inherits the
+/// scope and the deadline of that task.
+/// Shape:    T is void, a value (move-only is fine) or a reference.
+/// Lifetime: owns the coroutine's frame. It is destroyed before it ran, or after its end; destroying it in between dies.
+///           By-value parameters live until the task object is destroyed, locals until the coroutine returns.
+/// Errors:   awaiting throws what the coroutine threw.
+template <class T>
+class [[nodiscard("a task runs only when it is awaited")]] task {
+   public:
+    using promise_type = detail::promise<T>;
+    using value_type = T;
+
+    task(task&& other) noexcept : frame_(std::exchange(other.frame_, {})) {}
+    task& operator=(task&& other) noexcept {
+        if (this != &other) {
+            if (frame_) frame_.destroy();
+            frame_ = std::exchange(other.frame_, {});
+        }
+        return *this;
+    }
+    ~task() {
+        if (frame_) frame_.destroy();
+    }
+
+    class awaiter {
+       public:
+        explicit awaiter(promise_type& child) noexcept : child_(child) {}
+        bool await_ready() const noexcept { return false; }
+
+        /// Starts the child in place. Returning false when it has already finished keeps the stack flat without
+        /// relying on tail calls, which GCC does not make at -O0 or under sanitizers.
+        template <class Promise>
+        bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+            detail::task_state& parent = self.promise();
+            Executor& executor = *parent.executor;
+            child_.executor = &executor;
+            child_.parent = &parent;
+            child_.scope = parent.scope;
+            executor.suspend(parent, child_);
+            executor.start(child_);
+            if (!child_.finished) return true;
+            parent.waiting_for = nullptr;
+            return false;
+        }
+        T await_resume() {
+            detail::rethrow_end(child_);
+            return child_.take();
+        }
+
+       private:
+        promise_type& child_;
+    };
+
+    awaiter operator co_await() && noexcept {
+        TORC_ASSERT(frame_ && !frame_.promise().started, "a task was awaited twice, or after it was moved from");
+        return awaiter{frame_.promise()};
+    }
+
+    /// For combinators: the promise. Requires: not moved from.
+    [[nodiscard]] promise_type& state() const noexcept { return frame_.promise(); }
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(frame_); }
+
+   private:
+    friend promise_type;
+    explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+    std::coroutine_handle<promise_type> frame_;
+};
+
+namespace detail {
+
+template <class T>
+task<T> promise<T>::get_return_object(std::source_location where) noexcept {
+    created = awaiting = where;
+    auto self = std::coroutine_handle<promise>::from_promise(*this);
+    handle = self;
+    return task<T>{self};
+}
+
+template <class T>
+task<T&> promise<T&>::get_return_object(std::source_location where) noexcept {
+    created = awaiting = where;
+    auto self = std::coroutine_handle<promise>::from_promise(*this);
+    handle = self;
+    return task<T&>{self};
+}
+
+task<void> promise<void>::get_return_object(std::source_location where) noexcept {
+    created = awaiting = where;
+    auto self = std::coroutine_handle<promise>::from_promise(*this);
+    handle = self;
+    return task<void>{self};
+}
+
+}  // namespace detail
+
+template <class T>
+T Executor::run(task<T> root) {
+    const Running running{*this};
+    task<T> mine = std::move(root);  // goes before `running`, which awaits what its end closes
+    run_root(mine.state());
+    detail::rethrow_end(mine.state());
+    return mine.state().take();
+}
+
+/// What co_await on an `A` gives.
+template <class A>
+concept awaitable_object = requires(A&& a) { std::forward<A>(a).await_ready(); } ||
+                           requires(A&& a) { std::forward<A>(a).operator co_await(); };
+
+}  // namespace torc

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <string>
+
+#include <torc/runtime/assert.hpp>
+#include <torc/runtime/driver.hpp>
+#include <torc/runtime/error.hpp>
+#include <torc/runtime/frame_pool.hpp>
+
+/// The await tree: which task waits for what.
+///
+/// A suspended task points at what it waits for: another task, a group of tasks, or a leaf (an operation, a timer, a
+/// place in a queue). That one pointer is all the book-keeping there is. Cancelling a scope walks it down to the leaves,
+/// the task dump prints it, an error's trace follows the parents up. It is set before a child first runs, so a child
+/// that cancels from inside finds its relatives, and cleared when the task is made ready, so a cancel that comes after
+/// the result finds nothing to undo.
+namespace torc {
+
+class Executor;
+
+namespace detail {
+
+class child_group;
+class task_state;
+
+/// Something a suspended task can wait for. Lives in a coroutine frame; never owned through this type.
+class awaited {
+   public:
+    enum class kind : std::uint8_t { task, group, leaf };
+
+    explicit awaited(kind what) noexcept : kind_(what) {}
+    awaited(const awaited&) = delete;
+    awaited& operator=(const awaited&) = delete;
+
+    [[nodiscard]] kind what() const noexcept { return kind_; }
+
+    /// For the task dump: "receive", "mutex", "gather", ...
+    [[nodiscard]] virtual std::string describe() const = 0;
+
+   protected:
+    ~awaited() = default;
+
+   private:
+    kind kind_;
+};
+
+enum class outcome : std::uint8_t { pending, value, error, cancelled };
+
+/// The part of a task's promise that does not depend on its result type.
+///
+/// Who may destroy the frame and when: the task's owner (the `task` object that was awaited, or the group that started
+/// it), before it ran or after `finished` became true, which is after its last operation, its last child and the last
+/// close of a resource that lived in it.
+class task_state : public awaited {
+   public:
+    explicit task_state(std::source_location where) noexcept : awaited(kind::task), created(where), awaiting(where) {}
+
+    static void* operator new(std::size_t size_bytes) { return allocate_frame(size_bytes); }
+    static void operator delete(void* frame, std::size_t size_bytes) noexcept { free_frame(frame, size_bytes); }
+
+    std::coroutine_handle<> handle;
+    Executor* executor = nullptr;
+    task_state* parent = nullptr;      ///< the task that is resumed, or whose group is told, when this one finishes
+    child_group* group = nullptr;      ///< told of the end; null when `parent` awaits this task directly
+    child_group* scope = nullptr;      ///< cancels this task
+    awaited* waiting_for = nullptr;    ///< null while running or ready
+    task_state* next_ready = nullptr;
+    task_state* next_sibling = nullptr;
+    task_state* previous_sibling = nullptr;
+    std::source_location created;      ///< names the coroutine
+    std::source_location awaiting;     ///< its present or last co_await
+    Clock::time_point suspended_at{};
+    std::exception_ptr error;
+    std::uint32_t open_closes = 0;     ///< resources that lived in this frame and are still closing
+    outcome ended = outcome::pending;
+    bool started = false;
+    bool left_body = false;            ///< at its final suspension, perhaps waiting for `open_closes`
+    bool finished = false;
+
+    [[nodiscard]] std::string describe() const override;
+
+    std::suspend_always initial_suspend() noexcept { return {}; }
+
+    struct final_awaiter {
+        bool await_ready() const noexcept { return false; }
+        template <class Promise>
+        void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
+            task_state& state = self.promise();
+            state.left_body = true;
+            state.finished = state.open_closes == 0;
+        }
+        void await_resume() const noexcept {}
+    };
+    /// Nothing happens here but marks: whoever called `resume` sees `finished` and tells the parent, outside this frame.
+    final_awaiter final_suspend() noexcept { return {}; }
+
+    void unhandled_exception() noexcept;
+
+    template <class Awaitable>
+    Awaitable&& await_transform(Awaitable&& awaitable,
+                                std::source_location where = std::source_location::current()) noexcept {
+        awaiting = where;
+        return static_cast<Awaitable&&>(awaitable);
+    }
+
+   protected:
+    ~task_state() {
+        TORC_ASSERT(!started || finished,
+                    "a coroutine frame was destroyed while its task was suspended: a task must be awaited to its end");
+    }
+};
+
+/// "app::fetch (main.cpp:12)"
+std::string describe_coroutine(const std::source_location& created, std::uint_least32_t line);
+
+/// The chain of co_awaits that leads to `from`, innermost first, a line each.
+std::string trace_of(const task_state* from);
+
+/// Throws `error` with the trace of `from` filled in.
+[[noreturn]] void throw_error(Error error, const task_state* from);
+
+}  // namespace detail
+}  // namespace torc
