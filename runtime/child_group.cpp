@@ -80,17 +80,30 @@ void child_group::cancel() noexcept {
     }
 }
 
-std::exception_ptr join_errors(std::exception_ptr first, std::span<const std::exception_ptr> others) {
-    if (others.empty()) return first;
-    try {
-        std::rethrow_exception(first);
-    } catch (const Error& thrown) {
-        Error joined = thrown;
-        for (const std::exception_ptr& other : others) joined.attach(other);
-        return std::make_exception_ptr(std::move(joined));
-    } catch (...) {
-        return first;
+void fail_fast_group::child_finished(task_state& child) noexcept {
+    if (child.ended == outcome::value) return;
+    if (child.ended == outcome::cancelled) {
+        child_cancelled_ = true;
+    } else if (first_ == nullptr) {
+        first_ = child.error;
+    } else {
+        others_.push_back(child.error);
     }
+    cancel();
+}
+
+void fail_fast_group::throw_if_failed(bool absorb) {
+    if (first_ != nullptr && others_.empty()) std::rethrow_exception(first_);
+    if (first_ != nullptr) {
+        try {
+            std::rethrow_exception(first_);
+        } catch (Error& thrown) {
+            Error joined = thrown;
+            for (const std::exception_ptr& other : others_) joined.attach(other);
+            throw joined;
+        }
+    }
+    if (child_cancelled_ && (!absorb || outer_cancelled())) throw torc::cancelled{};
 }
 
 }  // namespace torc::detail

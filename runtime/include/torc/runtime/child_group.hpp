@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <vector>
+
 #include <torc/runtime/executor.hpp>
 
 /// A scope: the children of one await, cancelled together and awaited together.
@@ -35,6 +38,10 @@ class child_group : public awaited {
     void finished(task_state& child) noexcept;
 
    protected:
+    /// Only a group that was not opened may move.
+    child_group(child_group&& other) noexcept : child_group(other.name_, other.shielded_) {
+        TORC_ASSERT(other.executor_ == nullptr, "a combinator was moved after it was awaited");
+    }
     ~child_group() { TORC_ASSERT(running_ == 0, "a scope was left while its children were running"); }
 
     /// Enters the await tree under `owner`, or under nothing for the root of an executor.
@@ -64,7 +71,21 @@ class child_group : public awaited {
     bool owner_waits_ = false;
 };
 
-/// What a failed group throws: the first error, with the others attached where it is an `Error`.
-std::exception_ptr join_errors(std::exception_ptr first, std::span<const std::exception_ptr> others);
+/// A group whose first failure cancels the rest and is what its owner gets, with the later ones attached to it.
+class fail_fast_group : public child_group {
+   protected:
+    using child_group::child_group;
+    fail_fast_group(fail_fast_group&&) noexcept = default;
+    ~fail_fast_group() = default;
+    void child_finished(task_state& child) noexcept override;
+    [[nodiscard]] bool failed() const noexcept { return first_ != nullptr; }
+    /// Throws the first error; or `cancelled` if a child ended so and `absorb` does not say that this was asked for.
+    void throw_if_failed(bool absorb = false);
+
+   private:
+    std::exception_ptr first_;
+    std::vector<std::exception_ptr> others_;
+    bool child_cancelled_ = false;
+};
 
 }  // namespace torc::detail

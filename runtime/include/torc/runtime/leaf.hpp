@@ -22,7 +22,7 @@ class leaf : public awaited {
     virtual void cancel() noexcept = 0;
 
    protected:
-    leaf(leaf&&) noexcept : leaf() {}
+    leaf(leaf&&) noexcept : leaf() {}  // only before `enter`
     ~leaf() = default;
 
     /// False if there is nothing to suspend for: the scope is cancelled.

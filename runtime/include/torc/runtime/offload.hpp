@@ -48,7 +48,7 @@ class OffloadPool {
 namespace detail {
 
 template <class Function>
-class offload_awaitable : public leaf, private OffloadPool::Job {
+class offload_awaitable final : public leaf, private OffloadPool::Job {
     using value_type = std::invoke_result_t<Function&>;
     static_assert(!std::is_reference_v<value_type>, "offloaded work returns a value or nothing");
 

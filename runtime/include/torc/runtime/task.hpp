@@ -133,6 +133,8 @@ class [[nodiscard("a task runs only when it is awaited")]] task {
     /// For combinators: the promise. Requires: not moved from.
     [[nodiscard]] promise_type& state() const noexcept { return frame_.promise(); }
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(frame_); }
+    /// Gives the frame away; whoever takes it destroys it after its end.
+    [[nodiscard]] promise_type& release() noexcept { return std::exchange(frame_, {}).promise(); }
 
    private:
     friend promise_type;
@@ -176,9 +178,60 @@ T Executor::run(task<T> root) {
     return mine.state().take();
 }
 
-/// What co_await on an `A` gives.
+namespace detail {
+
 template <class A>
-concept awaitable_object = requires(A&& a) { std::forward<A>(a).await_ready(); } ||
-                           requires(A&& a) { std::forward<A>(a).operator co_await(); };
+decltype(auto) awaiter_of(A&& awaitable) {
+    if constexpr (requires { std::forward<A>(awaitable).operator co_await(); }) {
+        return std::forward<A>(awaitable).operator co_await();
+    } else {
+        return std::forward<A>(awaitable);
+    }
+}
+
+template <class T>
+inline constexpr bool is_task = false;
+template <class T>
+inline constexpr bool is_task<task<T>> = true;
+
+}  // namespace detail
+
+/// What `co_await` on an `A` gives.
+template <class A>
+using await_result_t = decltype(detail::awaiter_of(std::declval<A>()).await_resume());
+
+/// What combinators take: tasks, operations, and anything else that can be awaited in a task.
+template <class A>
+concept awaitable = requires { typename await_result_t<A>; };
+
+namespace detail {
+
+template <class A>
+task<await_result_t<A>> owned_await(A awaitable) {
+    co_return co_await std::move(awaitable);
+}
+template <class A>
+task<await_result_t<A&>> referred_await(A& awaitable) {
+    co_return co_await awaitable;
+}
+
+}  // namespace detail
+
+/// Makes a task of anything awaitable. What is passed by name must outlive the task; a temporary is moved into it.
+template <awaitable A>
+[[nodiscard]] auto as_task(A&& it) {
+    if constexpr (detail::is_task<std::remove_cvref_t<A>>) {
+        static_assert(std::is_rvalue_reference_v<A&&>, "a task is awaited once: pass it with std::move");
+        return std::remove_cvref_t<A>{std::move(it)};
+    } else if constexpr (std::is_lvalue_reference_v<A>) {
+        return detail::referred_await(it);
+    } else {
+        return detail::owned_await<std::remove_cvref_t<A>>(std::move(it));
+    }
+}
+
+/// The result type of the task that `as_task` makes.
+template <awaitable A>
+using task_result_t = typename decltype(as_task(std::declval<A>()))::value_type;
 
 }  // namespace torc

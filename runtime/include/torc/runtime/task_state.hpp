@@ -33,7 +33,6 @@ class awaited {
     enum class kind : std::uint8_t { task, group, leaf };
 
     explicit awaited(kind what) noexcept : kind_(what) {}
-    awaited(const awaited&) = delete;
     awaited& operator=(const awaited&) = delete;
 
     [[nodiscard]] kind what() const noexcept { return kind_; }
@@ -42,6 +41,7 @@ class awaited {
     [[nodiscard]] virtual std::string describe() const = 0;
 
    protected:
+    awaited(const awaited&) noexcept = default;
     ~awaited() = default;
 
    private:

@@ -14,7 +14,7 @@ constexpr Clock::time_point after(Clock::time_point now, Clock::duration wait) n
     return wait >= Clock::never - now ? Clock::never : now + wait;
 }
 
-class sleep_awaitable : public leaf, private Timer {
+class sleep_awaitable final : public leaf, private Timer {
    public:
     explicit sleep_awaitable(Clock::time_point until) noexcept : Timer(fired), until_(until) {}
     explicit sleep_awaitable(Clock::duration wait) noexcept : Timer(fired), wait_(wait), relative_(true) {}
@@ -46,7 +46,7 @@ class sleep_awaitable : public leaf, private Timer {
     bool relative_ = false;
 };
 
-class yield_awaitable : public leaf {
+class yield_awaitable final : public leaf {
    public:
     bool await_ready() const noexcept { return false; }
     template <class Promise>

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <cstddef>
+#include <iterator>
+#include <ranges>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <torc/runtime/task.hpp>
+
+/// Several at once, all awaited.
+///
+/// The children's frames exist before any of them starts; they start in input order, in place. However it ends, no
+/// child is running any more when the await returns or throws.
+namespace torc {
+
+/// How a combinator holds a result: `void` becomes std::monostate, everything else is itself.
+template <class T>
+using held = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+
+namespace detail {
+
+/// Takes the value out of a finished task.
+template <class T>
+held<T> take_held(promise<T>& state) {
+    if constexpr (std::is_void_v<T>) {
+        return {};
+    } else {
+        return state.take();
+    }
+}
+
+template <class... Ts>
+class [[nodiscard]] gather_awaitable final : public fail_fast_group {
+   public:
+    explicit gather_awaitable(task<Ts>... tasks) : fail_fast_group("gather"), tasks_(std::move(tasks)...) {}
+
+    bool await_ready() const noexcept { return sizeof...(Ts) == 0; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        task_state& owner = self.promise();
+        open(*owner.executor, &owner);
+        std::apply([this](auto&... each) { (start(each.state()), ...); }, tasks_);
+        return wait();
+    }
+    auto await_resume() {
+        throw_if_failed();
+        if constexpr (!(std::is_void_v<Ts> && ...)) {
+            return std::apply([](auto&... each) { return std::tuple<held<Ts>...>{take_held(each.state())...}; }, tasks_);
+        }
+    }
+
+   private:
+    std::tuple<task<Ts>...> tasks_;
+};
+
+template <class T>
+class [[nodiscard]] gather_range_awaitable final : public fail_fast_group {
+   public:
+    explicit gather_range_awaitable(std::vector<task<T>> tasks) : fail_fast_group("gather"), tasks_(std::move(tasks)) {}
+
+    bool await_ready() const noexcept { return tasks_.empty(); }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        task_state& owner = self.promise();
+        open(*owner.executor, &owner);
+        for (task<T>& each : tasks_) start(each.state());
+        return wait();
+    }
+    auto await_resume() {
+        throw_if_failed();
+        if constexpr (!std::is_void_v<T>) {
+            std::vector<T> values;
+            values.reserve(tasks_.size());
+            for (task<T>& each : tasks_) values.push_back(each.state().take());
+            return values;
+        }
+    }
+
+   private:
+    std::vector<task<T>> tasks_;
+};
+
+template <std::ranges::input_range R>
+auto tasks_of(R&& range) {
+    using item = std::ranges::range_reference_t<R>;
+    std::vector<task<task_result_t<std::remove_cvref_t<item>>>> tasks;
+    if constexpr (std::ranges::sized_range<R>) tasks.reserve(std::ranges::size(range));
+    for (auto&& each : range) tasks.push_back(as_task(std::move(each)));
+    return tasks;
+}
+
+template <class R>
+concept range_of_awaitables = std::ranges::input_range<R> && awaitable<std::remove_cvref_t<std::ranges::range_reference_t<R>>>;
+
+}  // namespace detail
+
+/// Runs all at once and awaits all.
+/// Shape:  a tuple in argument order, with std::monostate for `void`; nothing if all are void.
+/// Errors: the first to fail cancels the others; all are awaited; its error is thrown, with those of the others attached
+///         if it is an `Error`. Cancelled from outside, all are cancelled and awaited, and `cancelled` unwinds.
+template <awaitable... As>
+[[nodiscard]] auto gather(As&&... all) {
+    return detail::gather_awaitable<task_result_t<As>...>{as_task(std::forward<As>(all))...};
+}
+
+/// The same for a range of awaitables, which is moved from.
+/// Shape:  a vector in input order, or nothing if void.
+template <detail::range_of_awaitables R>
+[[nodiscard]] auto gather(R&& range) {
+    auto tasks = detail::tasks_of(std::forward<R>(range));
+    return detail::gather_range_awaitable<typename decltype(tasks)::value_type::value_type>{std::move(tasks)};
+}
+
+}  // namespace torc

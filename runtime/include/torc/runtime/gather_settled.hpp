@@ -1,0 +1,107 @@
+#pragma once
+
+#include <torc/runtime/gather.hpp>
+
+/// Several at once, each with its own ending.
+namespace torc {
+
+namespace detail {
+
+/// Collects endings without letting one of them touch the others.
+class settling_group : public child_group {
+   protected:
+    settling_group() noexcept : child_group("gather_settled") {}
+    settling_group(settling_group&&) noexcept = default;
+    ~settling_group() = default;
+    void child_finished(task_state& child) noexcept override {
+        if (child.ended == outcome::cancelled) child_cancelled_ = true;
+    }
+    void throw_if_cancelled() const {
+        if (child_cancelled_) throw torc::cancelled{};
+    }
+    template <class T>
+    static result<T> settled(promise<T>& state) {
+        if (state.ended == outcome::value) {
+            if constexpr (std::is_void_v<T>) {
+                return {};
+            } else {
+                return state.take();
+            }
+        }
+        try {
+            std::rethrow_exception(state.error);
+        } catch (const Error& error) {
+            return std::unexpected{error};
+        }
+    }
+
+   private:
+    bool child_cancelled_ = false;
+};
+
+template <class... Ts>
+class [[nodiscard]] gather_settled_awaitable final : public settling_group {
+   public:
+    explicit gather_settled_awaitable(task<Ts>... tasks) : tasks_(std::move(tasks)...) {}
+
+    bool await_ready() const noexcept { return sizeof...(Ts) == 0; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        task_state& owner = self.promise();
+        open(*owner.executor, &owner);
+        std::apply([this](auto&... each) { (start(each.state()), ...); }, tasks_);
+        return wait();
+    }
+    std::tuple<result<Ts>...> await_resume() {
+        throw_if_cancelled();
+        return std::apply([](auto&... each) { return std::tuple<result<Ts>...>{settled(each.state())...}; }, tasks_);
+    }
+
+   private:
+    std::tuple<task<Ts>...> tasks_;
+};
+
+template <class T>
+class [[nodiscard]] gather_settled_range_awaitable final : public settling_group {
+   public:
+    explicit gather_settled_range_awaitable(std::vector<task<T>> tasks) : tasks_(std::move(tasks)) {}
+
+    bool await_ready() const noexcept { return tasks_.empty(); }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        task_state& owner = self.promise();
+        open(*owner.executor, &owner);
+        for (task<T>& each : tasks_) start(each.state());
+        return wait();
+    }
+    std::vector<result<T>> await_resume() {
+        throw_if_cancelled();
+        std::vector<result<T>> results;
+        results.reserve(tasks_.size());
+        for (task<T>& each : tasks_) results.push_back(settled(each.state()));
+        return results;
+    }
+
+   private:
+    std::vector<task<T>> tasks_;
+};
+
+}  // namespace detail
+
+/// Runs all at once and gives each one's ending as a `result`: a failure leaves the others running.
+/// Shape:  a tuple of `result<T>` in argument order.
+/// Errors: an exception that is not an `Error` does not fit a result and is thrown once all are done. Cancelled from
+///         outside, all are cancelled and awaited, and `cancelled` unwinds.
+template <awaitable... As>
+[[nodiscard]] auto gather_settled(As&&... all) {
+    return detail::gather_settled_awaitable<task_result_t<As>...>{as_task(std::forward<As>(all))...};
+}
+
+/// The same for a range of awaitables, which is moved from; gives a vector in input order.
+template <detail::range_of_awaitables R>
+[[nodiscard]] auto gather_settled(R&& range) {
+    auto tasks = detail::tasks_of(std::forward<R>(range));
+    return detail::gather_settled_range_awaitable<typename decltype(tasks)::value_type::value_type>{std::move(tasks)};
+}
+
+}  // namespace torc
