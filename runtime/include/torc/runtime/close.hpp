@@ -14,6 +14,8 @@
 /// Closing is idempotent and can not be cancelled; each kind of record bounds its own waiting.
 namespace torc {
 
+class close_awaitable;
+
 class close_record {
    public:
     explicit close_record(Executor& executor) noexcept : executor_(&executor) {}
