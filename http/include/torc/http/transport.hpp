@@ -1,0 +1,98 @@
+#pragma once
+
+#include <optional>
+#include <variant>
+
+#include <torc/net/tls_stream.hpp>
+
+/// What HTTP is spoken over: TCP, or TLS over it.
+namespace torc::http {
+
+namespace detail {
+
+/// Awaits either an operation on a plain socket, which needs no coroutine, or a task of TLS.
+template <class Operation, class T>
+class [[nodiscard]] either_awaitable {
+   public:
+    explicit either_awaitable(Operation plain) noexcept : wait_(std::in_place_index<0>, std::move(plain)) {}
+    explicit either_awaitable(task<T> tls) noexcept : wait_(std::in_place_index<1>, std::move(tls)) {}
+
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        if (auto* plain = std::get_if<0>(&wait_)) return plain->await_suspend(self);
+        awaiter_.emplace(std::move(*std::get_if<1>(&wait_)).operator co_await());
+        return awaiter_->await_suspend(self);
+    }
+    T await_resume() {
+        if (auto* plain = std::get_if<0>(&wait_)) return plain->await_resume();
+        return awaiter_->await_resume();
+    }
+    /// For as_result.
+    result<T> take() {
+        if (auto* plain = std::get_if<0>(&wait_)) return plain->take();
+        try {
+            if constexpr (std::is_void_v<T>) {
+                awaiter_->await_resume();
+                return {};
+            } else {
+                return awaiter_->await_resume();
+            }
+        } catch (const Error& error) {
+            return std::unexpected{error};
+        }
+    }
+
+   private:
+    std::variant<Operation, task<T>> wait_;
+    std::optional<typename task<T>::awaiter> awaiter_;
+};
+
+}  // namespace detail
+
+/// A byte stream, plain or encrypted, under one interface.
+/// Lifetime: owns the connection; the destructor submits the close. Movable while nobody waits in it.
+/// Requires: one reader and one writer at a time.
+class Transport {
+   public:
+    using receive_awaitable = detail::either_awaitable<net::slice_awaitable, BufferSlice>;
+    using send_awaitable = detail::either_awaitable<net::send_awaitable, void>;
+
+    Transport(net::TcpStream plain) noexcept : stream_(std::move(plain)) {}
+    Transport(net::TlsStream encrypted) noexcept : stream_(std::move(encrypted)) {}
+
+    /// Receives what comes next.
+    /// Shape:  empty at the orderly end of the stream.
+    /// Errors: those of TcpStream::receive and TlsStream::receive; an end of TLS without close_notify is
+    ///         net::tls_errc::truncated.
+    [[nodiscard]] receive_awaitable receive();
+
+    /// Sends all of `bytes`.
+    /// Lifetime: `bytes` must stay until this completes, even when cancelled.
+    [[nodiscard]] send_awaitable send(std::span<const std::byte> bytes);
+    [[nodiscard]] send_awaitable send(std::string_view text) {
+        return send(std::as_bytes(std::span{text.data(), text.size()}));
+    }
+
+    /// Tells the peer that nothing more will be sent; receiving goes on.
+    [[nodiscard]] task<> shutdown_write();
+
+    /// Closes here and now and says how it went. Idempotent.
+    [[nodiscard]] close_awaitable close() noexcept;
+
+    /// Whether receives stay armed between calls; right for connections that live long. Requires: open.
+    void keep_receiving(bool on) noexcept;
+
+    [[nodiscard]] bool is_open() const noexcept;
+    [[nodiscard]] const net::Address& peer();
+    [[nodiscard]] net::Address local() const;
+    /// What there is to know about the TLS connection; nothing over plain TCP.
+    [[nodiscard]] std::optional<net::TlsPeerInfo> tls_info() const;
+    /// The TLS stream; null over plain TCP.
+    [[nodiscard]] net::TlsStream* tls() noexcept { return std::get_if<net::TlsStream>(&stream_); }
+
+   private:
+    std::variant<net::TcpStream, net::TlsStream> stream_;
+};
+
+}  // namespace torc::http
