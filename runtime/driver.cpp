@@ -58,15 +58,18 @@ operation* Driver::peek_queued() noexcept {
         bool wanted = true;
         for (operation* op = queue_head_; op != nullptr; op = op->chain) wanted = wanted && !op->cancel_requested;
         if (wanted) return queue_head_;
-        // Cancelled before it began: the kernel never hears of it.
-        for (operation* op = take_queued(); op != nullptr;) {
-            operation* const following = op->chain;
-            start(*op);
-            finish(*op, -ECANCELED);
-            op = following;
-        }
+        refuse_chain(*take_queued(), -ECANCELED);
     }
     return nullptr;
+}
+
+void Driver::refuse_chain(operation& first, int result) noexcept {
+    for (operation* op = &first; op != nullptr; result = -ECANCELED) {
+        operation* const following = op->chain;
+        start(*op);
+        finish(*op, result);
+        op = following;
+    }
 }
 
 operation* Driver::take_queued() noexcept {

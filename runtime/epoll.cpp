@@ -64,6 +64,7 @@ class EpollDriver final : public Driver {
         return Clock::time_point{std::chrono::steady_clock::now().time_since_epoch()};
     }
     [[nodiscard]] std::string_view name() const noexcept override { return "epoll"; }
+    [[nodiscard]] bool chains_open() const noexcept override { return true; }
 
    private:
     void cancel_in_flight(operation& op) noexcept override;
@@ -226,7 +227,7 @@ void EpollDriver::end(operation& op, int result, int buffer_id) noexcept {
     while (following != nullptr && (broken || following->cancel_requested)) {
         operation& skipped = *following;
         following = skipped.chain;
-        broken = skipped.link == op_link::soft;
+        broken = broken || skipped.link == op_link::soft;
         finish(skipped, -ECANCELED);
     }
     if (following != nullptr) run(*following);

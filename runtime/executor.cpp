@@ -73,6 +73,7 @@ Executor::Running::~Running() {
 void Executor::run_root(detail::task_state& root) {
     RootGroup group;
     root_ = &group;
+    turn_began_ = driver_->now();
     group.begin(*this, root);
     run_until([&group] { return group.running() == 0; });
     root_ = nullptr;

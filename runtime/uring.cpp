@@ -63,7 +63,8 @@ class UringDriver final : public Driver {
         return Clock::time_point{std::chrono::steady_clock::now().time_since_epoch()};
     }
     [[nodiscard]] std::string_view name() const noexcept override { return "uring"; }
-    [[nodiscard]] bool opens_direct() const noexcept override { return direct_ && ring_setsockopt_; }
+    /// Only a direct descriptor is known before it is open; its options can be set only through the ring.
+    [[nodiscard]] bool chains_open() const noexcept override { return direct_ && ring_setsockopt_; }
 
    private:
     void cancel_in_flight(operation& op) noexcept override;
@@ -257,6 +258,10 @@ void UringDriver::fill_queue() noexcept {
         // Links do not span submissions.
         if (io_uring_sq_space_left(&ring_) < length) io_uring_submit(&ring_);
         take_queued();
+        if (first->kind == op_kind::socket && first->chain != nullptr && free_slots_.empty()) {
+            refuse_chain(*first, -EMFILE);
+            continue;
+        }
         for (operation* op = first; op != nullptr; op = op->chain) {
             start(*op);
             prepare(*op);
@@ -271,7 +276,7 @@ void UringDriver::prepare(operation& op) noexcept {
     switch (op.kind) {
         case op_kind::nop: io_uring_prep_nop(sqe); break;
         case op_kind::socket:
-            if (opens_direct() && !free_slots_.empty()) {
+            if (chains_open() && !free_slots_.empty()) {
                 *file = {free_slots_.back(), true};
                 free_slots_.pop_back();
                 io_uring_prep_socket_direct(sqe, op.flags, static_cast<int>(op.length), static_cast<int>(op.offset),

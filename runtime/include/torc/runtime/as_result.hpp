@@ -42,15 +42,13 @@ class as_result_awaitable {
 
 /// Awaits an operation or a task and gives its `Error`, if there is one, as a value. An operation then never throws for
 /// what the network does, and costs nothing more. Other exceptions and `cancelled` unwind as ever.
-template <class T>
-[[nodiscard]] task<result<T>> as_result(task<T> inner) {
-    return detail::settle(std::move(inner));
-}
-
-template <class Operation>
-    requires requires(Operation& operation) { operation.take(); }
-[[nodiscard]] auto as_result(Operation operation) {
-    return detail::as_result_awaitable<Operation>{std::move(operation)};
+template <awaitable A>
+[[nodiscard]] auto as_result(A&& it) {
+    if constexpr (!std::is_lvalue_reference_v<A> && requires(A& operation) { operation.take(); }) {
+        return detail::as_result_awaitable<A>{std::move(it)};
+    } else {
+        return detail::settle(as_task(std::forward<A>(it)));
+    }
 }
 
 }  // namespace torc

@@ -76,8 +76,11 @@ class Driver {
     [[nodiscard]] virtual Clock::time_point now() const noexcept = 0;
     [[nodiscard]] virtual std::string_view name() const noexcept = 0;
 
-    /// Whether `socket` opens direct descriptors, which makes one chain of opening, connecting and sending.
-    [[nodiscard]] virtual bool opens_direct() const noexcept { return false; }
+    /// Whether operations on a socket may follow, in one chain, the operation that opens it.
+    [[nodiscard]] virtual bool chains_open() const noexcept = 0;
+
+    /// Takes a descriptor into the account of open ones that was opened by a system call and will be closed by `close`.
+    void opened_outside() noexcept { ++statistics_.open_descriptors; }
 
     [[nodiscard]] BufferPool& buffers() noexcept { return buffers_; }
     [[nodiscard]] const DriverStatistics& statistics() const noexcept { return statistics_; }
@@ -90,6 +93,8 @@ class Driver {
     operation* peek_queued() noexcept;
     /// Takes that chain off the queue.
     operation* take_queued() noexcept;
+    /// Ends a chain that never began: the first record with `result`, the rest with ECANCELED.
+    void refuse_chain(operation& first, int result) noexcept;
     /// Marks a record as the driver's.
     void start(operation& op) noexcept;
     /// The one way in which an operation ends or speaks: fills in the result and calls `complete`.

@@ -16,7 +16,7 @@ namespace torc::detail {
 
 class io_leaf : public leaf, public operation {
    public:
-    io_leaf(op_kind kind, descriptor* file) noexcept : operation(kind, file, completed) {}
+    io_leaf(op_kind what, descriptor* target) noexcept : operation(what, target, completed) {}
     /// Only an operation that was not started may move.
     io_leaf(io_leaf&& other) noexcept : leaf(std::move(other)), operation(other), refused_(other.refused_) {
         assert_idle();
@@ -69,7 +69,7 @@ class io_awaitable : public io_leaf {
     auto await_resume() {
         auto taken = static_cast<Derived&>(*this).take();
         if (!taken) throw_error(std::move(taken).error(), task_);
-        return std::move(taken).value();
+        if constexpr (!std::is_void_v<typename decltype(taken)::value_type>) return std::move(*taken);
     }
 };
 

@@ -5,6 +5,7 @@
 #include <exception>
 #include <source_location>
 #include <string>
+#include <type_traits>
 
 #include <torc/runtime/assert.hpp>
 #include <torc/runtime/driver.hpp>
@@ -46,6 +47,19 @@ class awaited {
 
    private:
     kind kind_;
+};
+
+/// Stands for an awaiter that lives elsewhere in the awaiting frame.
+template <class Awaiter>
+struct awaiter_reference {
+    Awaiter& awaiter;
+
+    bool await_ready() { return awaiter.await_ready(); }
+    template <class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> self) {
+        return awaiter.await_suspend(self);
+    }
+    decltype(auto) await_resume() { return awaiter.await_resume(); }
 };
 
 enum class outcome : std::uint8_t { pending, value, error, cancelled };
@@ -100,11 +114,17 @@ class task_state : public awaited {
 
     void unhandled_exception() noexcept;
 
+    /// Notes the place of every co_await. What it returns is small and passed by value: GCC 12 would otherwise move the
+    /// awaitable itself into the frame once more.
     template <class Awaitable>
-    Awaitable&& await_transform(Awaitable&& awaitable,
-                                std::source_location where = std::source_location::current()) noexcept {
+    auto await_transform(Awaitable&& awaitable,
+                         std::source_location where = std::source_location::current()) noexcept {
         awaiting = where;
-        return static_cast<Awaitable&&>(awaitable);
+        if constexpr (requires { static_cast<Awaitable&&>(awaitable).operator co_await(); }) {
+            return static_cast<Awaitable&&>(awaitable).operator co_await();
+        } else {
+            return awaiter_reference<std::remove_reference_t<Awaitable>>{awaitable};
+        }
     }
 
    protected:

@@ -1,0 +1,164 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <torc/net/address.hpp>
+#include <torc/runtime/close.hpp>
+#include <torc/runtime/io.hpp>
+
+/// The record behind every connected socket: what the kernel may be working on, and how it is closed.
+///
+/// Who owns what. The handle (TcpStream, UnixStream, UdpSocket) owns the record until its scope ends; then the record
+/// owns itself until the descriptor is closed. The record owns the descriptor, the receive that borrows the executor's
+/// buffers, and the slices it brought that nobody took yet. Receives and sends with the caller's memory are records in
+/// the caller's frame, which the socket knows as `reader_` and `writer_` while they wait.
+///
+/// A close: new operations are refused; what is in flight is cancelled, and its terminal completions are awaited; then
+/// one chain of hard links sends the farewell, shuts down and closes.
+namespace torc::net {
+
+class SocketRecord final : public close_record {
+   public:
+    explicit SocketRecord(Executor& executor, descriptor file = {}) noexcept;
+
+    [[nodiscard]] descriptor& file() noexcept { return file_; }
+    [[nodiscard]] Address& peer() noexcept { return peer_; }
+
+    /// Borrowed receives stay armed and bring slice after slice without being asked again. Right for a connection that
+    /// lives long; without it every slice is asked for, and closing finds nothing in flight.
+    void keep_receiving(bool on) noexcept { keep_receiving_ = on; }
+
+    /// What to send as the last thing (a TLS close_notify). Ignored once a send was cut short.
+    void set_farewell(std::span<const std::byte> bytes);
+
+    [[nodiscard]] bool output_broken() const noexcept { return output_broken_; }
+
+   private:
+    friend class receiving;
+    friend class receive_awaitable;
+    friend class slice_awaitable;
+    friend class send_awaitable;
+
+    ~SocketRecord() override;
+    void start_close() noexcept override;
+
+    /// The receive that borrows buffers; it belongs to the record, because it may outlive any one wait for it.
+    struct borrowing_receive : operation {
+        using operation::operation;
+        SocketRecord* owner = nullptr;
+    };
+
+    [[nodiscard]] bool has_slice() const noexcept { return first_slice_ < slices_.size(); }
+    [[nodiscard]] bool ended() const noexcept { return ended_ <= 0; }
+    [[nodiscard]] BufferSlice take_slice() noexcept;
+    void arm() noexcept;
+    static void received(operation& op) noexcept;
+    void go_on_closing() noexcept;
+    void submit_close_chain() noexcept;
+    static void step_done(operation& op) noexcept;
+    static void grace_over(torc::detail::Timer& timer) noexcept;
+
+    /// What only closing needs; made when there is a farewell to keep, or when closing begins.
+    struct Closing;
+    Closing& closing() noexcept;
+
+    descriptor file_;
+    Address peer_;
+    borrowing_receive borrowing_;
+    std::vector<BufferSlice> slices_;  // not yet taken: from `first_slice_` on
+    std::size_t first_slice_ = 0;
+    class receiving* reader_ = nullptr;
+    class send_awaitable* writer_ = nullptr;
+    std::unique_ptr<Closing> closing_;
+    int ended_ = 1;                    // what ended the stream: 0 or a negative errno; 1 while it goes on
+    bool keep_receiving_ = true;
+    bool starved_ = false;             // the executor had no buffer left: the next slice brings its own memory
+    bool output_broken_ = false;
+};
+
+/// One wait for bytes, into the caller's memory or as a slice.
+class receiving : public torc::detail::leaf, protected operation {
+   public:
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        return begin(self.promise());
+    }
+    void cancel() noexcept override;
+    [[nodiscard]] std::string describe() const override { return "receive"; }
+
+   protected:
+    receiving(SocketRecord* socket, std::span<std::byte> memory) noexcept;
+    receiving(receiving&& other) noexcept;
+    ~receiving();
+
+    /// Throws `cancelled`; gives the error if that is how it ended; else the bytes that are there to take.
+    [[nodiscard]] std::error_code settle();
+    [[nodiscard]] Error error(std::error_code code) const;
+
+    SocketRecord* socket_;
+    std::unique_ptr<std::byte[]> own_;  // a slice's memory when the executor had none to lend
+    bool direct_ = false;               // it was received by this operation itself, not by the record's
+
+   private:
+    friend class SocketRecord;
+    bool begin(torc::detail::task_state& task) noexcept;
+    void start() noexcept;
+    void wake() noexcept;
+    static void completed(operation& op) noexcept;
+
+    std::error_code refused_;
+    bool closed_meanwhile_ = false;
+};
+
+/// Receives into the caller's memory. See SocketStream::receive.
+class [[nodiscard]] receive_awaitable final : public receiving {
+   public:
+    receive_awaitable(SocketRecord* socket, std::span<std::byte> buffer) noexcept : receiving(socket, buffer) {}
+    std::size_t await_resume();
+    torc::result<std::size_t> take();  ///< for as_result
+};
+
+/// Receives a borrowed slice. See SocketStream::receive.
+class [[nodiscard]] slice_awaitable final : public receiving {
+   public:
+    explicit slice_awaitable(SocketRecord* socket) noexcept : receiving(socket, {}) {}
+    BufferSlice await_resume();
+    torc::result<BufferSlice> take();  ///< for as_result
+};
+
+/// Sends all of the caller's memory. See SocketStream::send.
+class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private operation {
+   public:
+    send_awaitable(SocketRecord* socket, std::span<const std::byte> bytes) noexcept;
+    send_awaitable(send_awaitable&& other) noexcept;
+    ~send_awaitable();
+
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        return begin(self.promise());
+    }
+    void await_resume();
+    torc::result<void> take();  ///< for as_result
+    void cancel() noexcept override;
+    [[nodiscard]] std::string describe() const override { return "send"; }
+
+   private:
+    friend class SocketRecord;
+    bool begin(torc::detail::task_state& task) noexcept;
+    void submit() noexcept;
+    static void completed(operation& op) noexcept;
+
+    SocketRecord* socket_;
+    std::span<const std::byte> left_;
+    bool begun_ = false;  // the kernel took a part
+    bool closed_meanwhile_ = false;
+    std::error_code refused_;
+};
+
+}  // namespace torc::net

@@ -1,0 +1,176 @@
+#include <torc/net/listener.hpp>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+// Theory of operation. The accept is multishot and stays armed while somebody accepts from time to time: descriptors
+// come without being asked for again and wait in a queue, so a cancelled accept loses none. When too many wait, the
+// accept is cancelled and further connections stay in the kernel's backlog, where they belong. Opening the socket is
+// three system calls that do not block.
+
+namespace torc::net {
+namespace {
+
+constexpr std::size_t most_queued = 64;
+
+[[noreturn]] void throw_errno(const char* operation, const Address& address) {
+    Error error{std::error_code{errno, std::generic_category()}, phase::none, operation};
+    error.with_peer(address.to_string());
+    throw error;
+}
+
+void set_flag(int fd, int level, int name, const Address& address) {
+    const int on = 1;
+    if (::setsockopt(fd, level, name, &on, sizeof on) != 0) throw_errno("listen", address);
+}
+
+}  // namespace
+
+ListenerRecord::ListenerRecord(Executor& executor, const descriptor& file, const Address& local, bool no_delay) noexcept
+    : close_record(executor),
+      file_(file),
+      local_(local),
+      no_delay_(no_delay && !local.is_unix()),
+      accept_(op_kind::accept, &file_, accepted),
+      close_(op_kind::close, &file_, closed) {
+    accept_.owner = close_.owner = this;
+    accept_.multishot = true;
+    executor.driver().opened_outside();
+}
+
+TcpListener TcpListener::bind(const Address& address, const ListenOptions& options) {
+    Executor& executor = Executor::here();
+    const int fd = ::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) throw_errno("listen", address);
+    Address local;
+    try {
+        if (!address.is_unix()) set_flag(fd, SOL_SOCKET, SO_REUSEADDR, address);
+        if (options.reuse_port) set_flag(fd, SOL_SOCKET, SO_REUSEPORT, address);
+        if (options.v6_only && address.is_v6()) set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, address);
+        if (options.unlink_first && address.is_unix() && !address.path().starts_with('@')) {
+            ::unlink(address.path().c_str());
+        }
+        if (::bind(fd, address.data(), address.size()) != 0 || ::listen(fd, options.backlog) != 0) {
+            throw_errno("listen", address);
+        }
+        sockaddr_storage name{};
+        socklen_t size = sizeof name;
+        if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) throw_errno("listen", address);
+        local = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
+    } catch (...) {
+        ::close(fd);
+        throw;
+    }
+    return TcpListener{new ListenerRecord{executor, descriptor{fd, false}, local, options.no_delay}};
+}
+
+void ListenerRecord::arm() noexcept {
+    if (accept_.state == op_state::idle) executor().driver().submit(accept_);
+}
+
+void ListenerRecord::accepted(operation& op) noexcept {
+    ListenerRecord& self = *static_cast<owned_operation&>(op).owner;
+    if (op.result >= 0) {
+        self.queued_.push_back(op.result);
+    } else if (op.result != -ECANCELED) {
+        self.failure_ = op.result;
+    }
+    if (!self.is_open()) {
+        self.close_queued();
+        if (!op.more) self.submit_close();
+        return;
+    }
+    if (self.waiter_ != nullptr) {
+        if (self.has_queued() || self.failure_ != 0) {
+            std::exchange(self.waiter_, nullptr)->ready();
+        } else if (!op.more) {
+            self.arm();
+        }
+    }
+    if (op.more && self.queued_.size() - self.first_queued_ >= most_queued && !op.cancel_requested) {
+        self.executor().driver().cancel(op);
+    }
+}
+
+int ListenerRecord::take_queued() noexcept {
+    const int fd = queued_[first_queued_++];
+    if (!has_queued()) {
+        queued_.clear();
+        first_queued_ = 0;
+    }
+    return fd;
+}
+
+void ListenerRecord::close_queued() noexcept {
+    while (has_queued()) static_cast<void>(TcpStream::adopt(executor(), {take_queued(), false}));
+}
+
+void ListenerRecord::start_close() noexcept {
+    if (waiter_ != nullptr) {
+        waiter_->refused_ = errc::closed;
+        std::exchange(waiter_, nullptr)->ready();
+    }
+    close_queued();
+    if (accept_.state == op_state::idle) {
+        submit_close();
+    } else {
+        executor().driver().cancel(accept_);
+    }
+}
+
+void ListenerRecord::submit_close() noexcept { executor().driver().submit(close_); }
+
+void ListenerRecord::closed(operation& op) noexcept {
+    ListenerRecord& self = *static_cast<owned_operation&>(op).owner;
+    self.close_done(op.result < 0 ? std::error_code{-op.result, std::generic_category()} : std::error_code{});
+}
+
+bool accept_awaitable::begin(torc::detail::task_state& task) noexcept {
+    task_ = &task;
+    if (listener_ == nullptr || !listener_->is_open()) {
+        refused_ = errc::closed;
+    } else if (listener_->waiter_ != nullptr) {
+        refused_ = errc::busy;
+    }
+    if (refused_ != errc{} || !enter(task)) return false;
+    if (listener_->has_queued()) {
+        leave();
+        return false;
+    }
+    listener_->waiter_ = this;
+    listener_->arm();
+    return true;
+}
+
+void accept_awaitable::cancel() noexcept {
+    listener_->waiter_ = nullptr;
+    end_cancelled();
+}
+
+torc::result<TcpStream> accept_awaitable::take() {
+    if (refused_ != errc{}) return std::unexpected{Error{refused_, phase::none, "accept"}};
+    throw_if_cancelled();
+    ListenerRecord& listener = *listener_;
+    if (!listener.is_open()) return std::unexpected{Error{errc::closed, phase::none, "accept"}};
+    if (!listener.has_queued()) {
+        return std::unexpected{error_from_result(std::exchange(listener.failure_, 0), phase::none, "accept")};
+    }
+    const int fd = listener.take_queued();
+    if (listener.no_delay_) {
+        const int on = 1;
+        ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    return TcpStream::adopt(listener.executor(), {fd, false});
+}
+
+TcpStream accept_awaitable::await_resume() {
+    auto taken = take();
+    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
+    return std::move(*taken);
+}
+
+}  // namespace torc::net

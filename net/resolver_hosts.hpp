@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include <torc/net/address.hpp>
+
+namespace torc::net::dns {
+
+/// Tells whether a file is still the one that was looked at last.
+class FileWatch {
+   public:
+    explicit FileWatch(std::string path) : path_(std::move(path)) {}
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    /// True the first time, and after the file was written, replaced, made or removed.
+    [[nodiscard]] bool changed() noexcept;
+
+   private:
+    struct Identity {
+        std::uint64_t device = 0;
+        std::uint64_t inode = 0;
+        std::int64_t size_bytes = -1;
+        std::int64_t modified_ns = 0;
+        bool operator==(const Identity&) const = default;
+    };
+    std::string path_;
+    Identity seen_;
+    bool looked_ = false;
+};
+
+/// hosts(5): names that this machine's owner wrote down. A file that is missing or can not be read holds none.
+class HostsFile {
+   public:
+    explicit HostsFile(std::string path) : file_(std::move(path)) {}
+
+    /// The addresses of a name in lower case, in the order of the file, with port 0.
+    [[nodiscard]] const std::vector<Address>& find(const std::string& name);
+
+   private:
+    void read();
+    void read_line(std::string_view line);
+
+    FileWatch file_;
+    std::unordered_map<std::string, std::vector<Address>> names_;
+    std::vector<Address> none_;
+};
+
+/// ASCII letters in lower case; the rest stays.
+[[nodiscard]] std::string lower_case(std::string_view text);
+
+}  // namespace torc::net::dns

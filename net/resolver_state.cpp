@@ -1,0 +1,118 @@
+#include "resolver_state.hpp"
+
+#include <algorithm>
+#include <utility>
+
+// Theory of operation. See resolver.cpp for the life of a look-up. Channels are pooled: a look-up takes an idle one or
+// makes one, and gives it back clean. At most `concurrent_lookups` run; the queue is first come, first served.
+//
+// Answers may come from inside `DnsChannel::ask`, when c-ares can not even send. `begin_next` is then on the stack, and
+// the `finished` below it leaves the rest of the queue to it, so that a thousand such answers do not nest.
+
+namespace torc::net::dns {
+
+namespace {
+constexpr std::size_t most_idle_channels = 8;
+}
+
+ResolverState::~ResolverState() {
+    TORC_ASSERT(lookups_.empty(), "the resolver was destroyed while tasks waited for it");
+}
+
+void ResolverState::configure(ResolverOptions options) {
+    TORC_ASSERT(lookups_.empty(), "the resolver was configured while tasks waited for it");
+    options_ = std::move(options);
+    hosts_ = HostsFile{options_.hosts_file};
+    resolv_conf_ = FileWatch{options_.resolv_conf};
+    cache_.clear();
+    idle_.clear();
+}
+
+const DnsCache::Answer* ResolverState::cached(const std::string& name, int family) {
+    const auto* const found = cache_.find(key_of(name, family), executor_.now());
+    if (found != nullptr) ++statistics.cache_hits;
+    return found;
+}
+
+std::string ResolverState::key_of(const std::string& name, int family) { return name + ' ' + std::to_string(family); }
+
+void ResolverState::join(LookupWait& waiter, const std::string& name, int family) {
+    std::unique_ptr<Lookup>& lookup = lookups_[key_of(name, family)];
+    if (lookup != nullptr) {
+        ++statistics.coalesced;
+        return lookup->add(waiter);
+    }
+    ++statistics.lookups;
+    lookup = std::make_unique<Lookup>(*this, name, family);
+    lookup->add(waiter);
+    lookup->queued_at = queued_.insert(queued_.end(), lookup.get());
+    begin_next();
+}
+
+void ResolverState::begin_next() {
+    if (beginning_) return;
+    beginning_ = true;
+    while (!queued_.empty() && running_ < std::max<std::size_t>(options_.concurrent_lookups, 1)) {
+        Lookup& lookup = *queued_.front();
+        queued_.pop_front();
+        ++running_;
+        lookup.running = true;
+        begin(lookup);
+    }
+    beginning_ = false;
+}
+
+void ResolverState::begin(Lookup& lookup) {
+    if (options_.servers.empty() && resolv_conf_.changed()) {
+        ++generation_;
+        idle_.clear();
+    }
+    lookup.generation = generation_;
+    try {
+        if (idle_.empty()) idle_.push_back(std::make_unique<DnsChannel>(executor_, options_));
+    } catch (const Error& error) {
+        return finished(lookup, {std::unexpected{error}});
+    }
+    lookup.channel = std::move(idle_.back());
+    idle_.pop_back();
+    lookup.channel->ask(lookup.name(), lookup.family(), lookup);
+}
+
+void ResolverState::finished(Lookup& lookup, DnsAnswer answer) noexcept {
+    remember(lookup, answer);
+    const std::unique_ptr<Lookup> ended = end(lookup);
+    ended->deliver(std::make_shared<const result<std::vector<Address>>>(std::move(answer.addresses)));
+    begin_next();
+}
+
+void ResolverState::abandon(Lookup& lookup) noexcept {
+    ++statistics.abandoned;
+    if (lookup.channel != nullptr) lookup.channel->abandon();
+    const std::unique_ptr<Lookup> ended = end(lookup);
+    begin_next();
+}
+
+/// Takes a look-up out of everything; its channel serves the next one.
+std::unique_ptr<Lookup> ResolverState::end(Lookup& lookup) {
+    if (lookup.running) {
+        --running_;
+    } else {
+        queued_.erase(lookup.queued_at);
+    }
+    if (lookup.channel != nullptr && lookup.channel->clean() && lookup.generation == generation_ &&
+        idle_.size() < most_idle_channels) {
+        idle_.push_back(std::move(lookup.channel));
+    }
+    return std::move(lookups_.extract(key_of(lookup.name(), lookup.family())).mapped());
+}
+
+void ResolverState::remember(const Lookup& lookup, const DnsAnswer& answer) {
+    const bool absent = !answer.addresses && answer.addresses.error().code() == errc::not_found;
+    if (!answer.addresses && !absent) return;
+    const std::chrono::seconds keep = std::min(absent ? options_.negative_ttl : answer.ttl, options_.longest_ttl);
+    if (keep <= std::chrono::seconds::zero()) return;
+    cache_.store(key_of(lookup.name(), lookup.family()), answer.addresses, executor_.now() + keep,
+                 options_.cache_entries);
+}
+
+}  // namespace torc::net::dns

@@ -1,0 +1,378 @@
+#include <torc/net/socket.hpp>
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+// Theory of operation. Three things can be in flight on a socket: the record's borrowing receive, a receive into a
+// caller's memory, a send from it. The first outlives waits: cancelling a task that waits for a slice only takes it off
+// the socket, and what arrives later is there for the next one, so a cancel can never lose bytes. The other two end
+// with their await.
+//
+// The borrowing receive is multishot while `keep_receiving_` is set. It ends by itself when the executor's buffers run
+// out (the next slice then brings its own memory, and the one after it borrows again), and is cancelled when slices pile
+// up because nobody takes them; the next receive arms it again. So a slow reader holds a bounded number of buffers.
+
+namespace torc::net {
+namespace {
+
+constexpr std::size_t most_waiting_slices = 8;
+constexpr std::size_t own_memory_bytes = 16 * 1024;
+constexpr std::size_t most_at_once_bytes = std::size_t{1} << 30;
+
+std::error_code kernel_code(int result) noexcept { return {-result, std::generic_category()}; }
+
+}  // namespace
+
+struct SocketRecord::Closing {
+    struct step : operation {
+        SocketRecord* owner = nullptr;
+    };
+    struct grace_timer : torc::detail::Timer {
+        using Timer::Timer;
+        SocketRecord* owner = nullptr;
+    };
+    std::vector<std::byte> farewell;
+    std::array<step, 3> steps;
+    grace_timer grace{grace_over};
+    int pending = 0;
+    bool begun = false;
+    bool submitted = false;
+    std::error_code error;
+};
+
+SocketRecord::SocketRecord(Executor& executor, descriptor file) noexcept
+    : close_record(executor), file_(file), borrowing_(op_kind::receive, &file_, received) {
+    borrowing_.owner = this;
+    borrowing_.select_buffer = true;
+}
+
+SocketRecord::~SocketRecord() = default;
+
+SocketRecord::Closing& SocketRecord::closing() noexcept {
+    if (!closing_) closing_ = std::make_unique<Closing>();
+    return *closing_;
+}
+
+void SocketRecord::set_farewell(std::span<const std::byte> bytes) {
+    closing().farewell.assign(bytes.begin(), bytes.end());
+}
+
+void SocketRecord::arm() noexcept {
+    borrowing_.multishot = keep_receiving_;
+    executor().driver().submit(borrowing_);
+}
+
+BufferSlice SocketRecord::take_slice() noexcept {
+    BufferSlice slice = std::move(slices_[first_slice_++]);
+    if (first_slice_ == slices_.size()) {
+        slices_.clear();
+        first_slice_ = 0;
+    }
+    return slice;
+}
+
+void SocketRecord::received(operation& op) noexcept {
+    SocketRecord& self = *static_cast<borrowing_receive&>(op).owner;
+    if (op.result > 0) {
+        BufferSlice slice{self.executor().driver().buffers(), static_cast<std::uint16_t>(op.buffer_id),
+                          static_cast<std::size_t>(op.result)};
+        if (self.is_open()) self.slices_.push_back(std::move(slice));
+    } else if (op.result == -ENOBUFS) {
+        self.starved_ = true;
+    } else if (op.result != -ECANCELED) {
+        self.ended_ = op.result;
+    }
+    if (!self.is_open()) {
+        if (!op.more) self.go_on_closing();
+        return;
+    }
+    if (self.reader_ != nullptr) {
+        if (self.has_slice() || self.ended()) {
+            self.reader_->wake();
+        } else if (!op.more) {
+            self.reader_->start();
+        }
+    }
+    if (op.more && self.slices_.size() - self.first_slice_ >= most_waiting_slices && !op.cancel_requested) {
+        self.executor().driver().cancel(op);
+    }
+}
+
+void SocketRecord::start_close() noexcept {
+    closing().begun = true;
+    Driver& driver = executor().driver();
+    if (reader_ != nullptr) {
+        reader_->closed_meanwhile_ = true;
+        if (reader_->direct_) {
+            driver.cancel(*reader_);
+        } else {
+            reader_->wake();
+        }
+    }
+    if (writer_ != nullptr) {
+        writer_->closed_meanwhile_ = true;
+        driver.cancel(*writer_);
+    }
+    driver.cancel(borrowing_);
+    go_on_closing();
+}
+
+void SocketRecord::go_on_closing() noexcept {
+    if (!closing_ || !closing_->begun || closing_->submitted) return;
+    if (reader_ != nullptr || writer_ != nullptr || borrowing_.state != op_state::idle) return;
+    closing_->submitted = true;
+    slices_.clear();
+    if (!file_.open()) {
+        close_done({});
+        return;
+    }
+    submit_close_chain();
+}
+
+void SocketRecord::submit_close_chain() noexcept {
+    auto& [farewell, shutdown, close] = closing_->steps;
+    farewell.kind = op_kind::send;
+    farewell.address = closing_->farewell.data();
+    farewell.length = static_cast<std::uint32_t>(closing_->farewell.size());
+    farewell.whole = true;
+    farewell.chain = &shutdown;
+    shutdown.kind = op_kind::shutdown;
+    shutdown.flags = SHUT_RDWR;
+    shutdown.chain = &close;
+    close.kind = op_kind::close;
+    for (Closing::step& each : closing_->steps) {
+        each.complete = step_done;
+        each.file = &file_;
+        each.owner = this;
+        each.link = op_link::hard;
+    }
+    const bool says_farewell = farewell.length > 0 && !output_broken_;
+    closing_->pending = says_farewell ? 3 : 2;
+    Driver& driver = executor().driver();
+    if (says_farewell) {
+        // A peer that does not read could hold the farewell up.
+        closing_->grace.owner = this;
+        executor().timers().arm(closing_->grace, driver.now() + executor().options().close_grace);
+    }
+    driver.submit(says_farewell ? farewell : shutdown);
+}
+
+void SocketRecord::grace_over(torc::detail::Timer& timer) noexcept {
+    SocketRecord& self = *static_cast<Closing::grace_timer&>(timer).owner;
+    self.executor().driver().cancel(self.closing_->steps[0]);
+}
+
+void SocketRecord::step_done(operation& op) noexcept {
+    SocketRecord& self = *static_cast<Closing::step&>(op).owner;
+    Closing& closing = *self.closing_;
+    const bool short_farewell = op.kind == op_kind::send && op.result >= 0 && static_cast<std::uint32_t>(op.result) < op.length;
+    if (op.kind == op_kind::send) self.executor().timers().disarm(closing.grace);
+    // A peer that is gone already makes shutting down fail, which harms nobody.
+    if (op.result < 0 && op.kind != op_kind::shutdown && !closing.error) {
+        closing.error = op.result == -ECANCELED ? make_error_code(errc::timed_out) : kernel_code(op.result);
+    }
+    if (short_farewell) closing.error = make_error_code(errc::timed_out);
+    if (--closing.pending == 0) self.close_done(closing.error);
+}
+
+receiving::receiving(SocketRecord* socket, std::span<std::byte> memory) noexcept
+    : operation(op_kind::receive, nullptr, completed), socket_(socket) {
+    address = memory.data();
+    length = static_cast<std::uint32_t>(std::min(memory.size(), most_at_once_bytes));
+}
+
+receiving::receiving(receiving&& other) noexcept : leaf(std::move(other)), operation(other), socket_(other.socket_) {}
+
+receiving::~receiving() {
+    TORC_ASSERT(state == op_state::idle, "a receive was destroyed while the kernel still worked on it");
+}
+
+bool receiving::begin(torc::detail::task_state& task) noexcept {
+    task_ = &task;
+    if (socket_ == nullptr || !socket_->is_open()) {
+        refused_ = make_error_code(errc::closed);
+        return false;
+    }
+    if (socket_->reader_ != nullptr) {
+        refused_ = make_error_code(errc::busy);
+        return false;
+    }
+    if (!enter(task)) return false;
+    if (socket_->has_slice() || socket_->ended()) {
+        leave();
+        return false;
+    }
+    socket_->reader_ = this;
+    if (socket_->borrowing_.state == op_state::idle) start();
+    return true;
+}
+
+void receiving::start() noexcept {
+    const bool wants_slice = length == 0;
+    if (wants_slice && !socket_->starved_) {
+        socket_->arm();
+        return;
+    }
+    if (wants_slice) {
+        own_ = std::make_unique_for_overwrite<std::byte[]>(own_memory_bytes);
+        address = own_.get();
+        length = own_memory_bytes;
+        socket_->starved_ = false;
+    }
+    direct_ = true;
+    file = &socket_->file_;
+    socket_->executor().driver().submit(*this);
+}
+
+/// The record has something for this wait.
+void receiving::wake() noexcept {
+    socket_->reader_ = nullptr;
+    ready();
+}
+
+void receiving::completed(operation& op) noexcept {
+    auto& self = static_cast<receiving&>(op);
+    SocketRecord& socket = *self.socket_;
+    if (op.result <= 0 && op.result != -ECANCELED) socket.ended_ = op.result;
+    self.wake();
+    socket.go_on_closing();
+}
+
+void receiving::cancel() noexcept {
+    if (direct_) {
+        socket_->executor().driver().cancel(*this);
+    } else {
+        socket_->reader_ = nullptr;
+        end_cancelled();
+    }
+}
+
+std::error_code receiving::settle() {
+    if (refused_) return refused_;
+    throw_if_cancelled();
+    if (direct_ && result > 0) return {};
+    if (!direct_ && socket_->is_open() && socket_->has_slice()) return {};
+    if (closed_meanwhile_) return make_error_code(errc::closed);
+    if (direct_ && result == -ECANCELED && cancel_requested) throw torc::cancelled{};
+    const int ended = direct_ ? result : socket_->ended_;
+    return ended < 0 ? kernel_code(ended) : std::error_code{};
+}
+
+Error receiving::error(std::error_code code) const {
+    Error error{code, phase::none, "receive"};
+    if (socket_ != nullptr && !socket_->peer().empty()) error.with_peer(socket_->peer().to_string());
+    return error;
+}
+
+torc::result<std::size_t> receive_awaitable::take() {
+    if (const std::error_code code = settle()) return std::unexpected{error(code)};
+    if (direct_) return static_cast<std::size_t>(operation::result);
+    if (!socket_->has_slice()) return std::size_t{0};
+    // Bytes that a borrowing receive brought earlier come first.
+    BufferSlice& first = socket_->slices_[socket_->first_slice_];
+    const std::size_t count = std::min<std::size_t>(first.size(), length);
+    std::copy_n(first.bytes().data(), count, static_cast<std::byte*>(address));
+    first.consume(count);
+    if (first.empty()) static_cast<void>(socket_->take_slice());
+    return count;
+}
+
+std::size_t receive_awaitable::await_resume() {
+    auto taken = take();
+    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
+    return *taken;
+}
+
+torc::result<BufferSlice> slice_awaitable::take() {
+    if (const std::error_code code = settle()) return std::unexpected{error(code)};
+    if (direct_) return BufferSlice{std::move(own_), static_cast<std::size_t>(operation::result)};
+    if (!socket_->has_slice()) return BufferSlice{};
+    return socket_->take_slice();
+}
+
+BufferSlice slice_awaitable::await_resume() {
+    auto taken = take();
+    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
+    return std::move(*taken);
+}
+
+send_awaitable::send_awaitable(SocketRecord* socket, std::span<const std::byte> bytes) noexcept
+    : operation(op_kind::send, nullptr, completed), socket_(socket), left_(bytes) {
+    whole = true;
+}
+
+send_awaitable::send_awaitable(send_awaitable&& other) noexcept
+    : leaf(std::move(other)), operation(other), socket_(other.socket_), left_(other.left_) {}
+
+send_awaitable::~send_awaitable() {
+    TORC_ASSERT(state == op_state::idle, "a send was destroyed while the kernel still worked on it");
+}
+
+bool send_awaitable::begin(torc::detail::task_state& task) noexcept {
+    task_ = &task;
+    if (socket_ == nullptr || !socket_->is_open()) {
+        refused_ = make_error_code(errc::closed);
+    } else if (socket_->writer_ != nullptr) {
+        refused_ = make_error_code(errc::busy);
+    } else if (socket_->output_broken_) {
+        refused_ = kernel_code(-EPIPE);
+    }
+    if (refused_ || !enter(task)) return false;
+    if (left_.empty()) {
+        leave();
+        return false;
+    }
+    socket_->writer_ = this;
+    submit();
+    return true;
+}
+
+void send_awaitable::submit() noexcept {
+    file = &socket_->file_;
+    address = const_cast<std::byte*>(left_.data());
+    length = static_cast<std::uint32_t>(std::min(left_.size(), most_at_once_bytes));
+    socket_->executor().driver().submit(*this);
+}
+
+void send_awaitable::completed(operation& op) noexcept {
+    auto& self = static_cast<send_awaitable&>(op);
+    SocketRecord& socket = *self.socket_;
+    if (op.result > 0) {
+        self.begun_ = true;
+        self.left_ = self.left_.subspan(static_cast<std::size_t>(op.result));
+        if (!self.left_.empty() && !op.cancel_requested) {
+            self.submit();
+            return;
+        }
+    }
+    socket.writer_ = nullptr;
+    if (self.begun_ && !self.left_.empty()) socket.output_broken_ = true;
+    self.ready();
+    socket.go_on_closing();
+}
+
+void send_awaitable::cancel() noexcept { socket_->executor().driver().cancel(*this); }
+
+torc::result<void> send_awaitable::take() {
+    auto failed = [this](std::error_code code) {
+        Error error{code, phase::send, "send"};
+        if (socket_ != nullptr && !socket_->peer().empty()) error.with_peer(socket_->peer().to_string());
+        return std::unexpected{std::move(error)};
+    };
+    if (refused_) return failed(refused_);
+    throw_if_cancelled();
+    if (left_.empty()) return {};
+    if (closed_meanwhile_) return failed(make_error_code(errc::closed));
+    if (cancel_requested && (operation::result == -ECANCELED || operation::result > 0)) throw torc::cancelled{};
+    return failed(kernel_code(operation::result));
+}
+
+void send_awaitable::await_resume() {
+    auto taken = take();
+    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
+}
+
+}  // namespace torc::net

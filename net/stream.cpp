@@ -1,0 +1,48 @@
+#include <torc/net/stream.hpp>
+
+#include <sys/socket.h>
+
+namespace torc::net {
+
+TcpStream TcpStream::adopt(Executor& executor, descriptor file, const Address& peer) {
+    Owner record{new SocketRecord{executor, file}};
+    record->peer() = peer;
+    return TcpStream{std::move(record)};
+}
+
+task<> SocketStream::shutdown_write() {
+    class shutdown_operation final : public torc::detail::io_awaitable<shutdown_operation> {
+       public:
+        explicit shutdown_operation(descriptor& target) : io_awaitable(op_kind::shutdown, &target) { flags = SHUT_WR; }
+        torc::result<void> take() {
+            const int code = outcome();
+            if (code < 0) return std::unexpected{error_from_result(code, phase::send, "shut down")};
+            return {};
+        }
+    };
+    if (!is_open()) throw Error{errc::closed, phase::send, "shut down"};
+    shutdown_operation shutting_down{socket_->file()};
+    co_await shutting_down;
+}
+
+const Address& SocketStream::peer() {
+    Address& peer = socket_->peer();
+    if (peer.empty() && socket_->file().open() && !socket_->file().direct) {
+        sockaddr_storage name{};
+        socklen_t size = sizeof name;
+        if (::getpeername(socket_->file().value, reinterpret_cast<sockaddr*>(&name), &size) == 0) {
+            peer = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
+        }
+    }
+    return peer;
+}
+
+Address SocketStream::local() const {
+    sockaddr_storage name{};
+    socklen_t size = sizeof name;
+    const descriptor& file = socket_->file();
+    if (!file.open() || file.direct || ::getsockname(file.value, reinterpret_cast<sockaddr*>(&name), &size) != 0) return {};
+    return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
+}
+
+}  // namespace torc::net
