@@ -218,9 +218,9 @@ TEST_CASE("a cancelled sender still has its item, and nobody receives it") {
             if (capacity > 0) co_await items.send(make_token(-1));
             token first = make_token(1);
             token second = make_token(2);
+            auto send = [&](token& mine) -> task<> { co_await items.send(std::move(mine)); };
             co_await torc::with_scope([&](scope& outer) -> task<> {
                 co_await torc::with_scope([&](scope& inner) -> task<> {
-                    auto send = [&](token& mine) -> task<> { co_await items.send(std::move(mine)); };
                     inner.spawn(send(first));
                     outer.spawn(send(second));
                     co_await settle();
@@ -246,15 +246,15 @@ TEST_CASE("an item handed to a receiver before the cancel came is delivered to i
             bool unwound = false;
             token mine = make_token(1);
             bool accepted = false;
+            auto receive = [&]() -> task<> {
+                try {
+                    received = (co_await items.receive()).value();
+                } catch (const torc::cancelled&) {
+                    unwound = true;
+                    throw;
+                }
+            };
             co_await torc::with_scope([&](scope& children) -> task<> {
-                auto receive = [&]() -> task<> {
-                    try {
-                        received = (co_await items.receive()).value();
-                    } catch (const torc::cancelled&) {
-                        unwound = true;
-                        throw;
-                    }
-                };
                 children.spawn(receive());
                 co_await settle();
                 if (cancel_first) children.cancel();
@@ -274,11 +274,11 @@ TEST_CASE("a sender whose item was taken before the cancel came has sent it") {
         channel<token> items{0};
         bool sent = false;
         token mine = make_token(5);
+        auto send = [&]() -> task<> {
+            co_await items.send(std::move(mine));
+            sent = true;
+        };
         co_await torc::with_scope([&](scope& children) -> task<> {
-            auto send = [&]() -> task<> {
-                co_await items.send(std::move(mine));
-                sent = true;
-            };
             children.spawn(send());
             co_await settle();
             const auto item = items.try_receive();
@@ -301,27 +301,27 @@ TEST_CASE("wherever a scope with senders and receivers is cancelled, no item is 
             std::vector<int> found;
             run_clean([&]() -> task<> {
                 channel<token> items{capacity};
+                auto send = [&](int pause) -> task<> {
+                    for (;;) {
+                        token mine = make_token(made++);
+                        try {
+                            co_await items.send(std::move(mine));
+                        } catch (const torc::cancelled&) {
+                            REQUIRE(mine);
+                            found.push_back(*mine);
+                            throw;
+                        }
+                        for (int turn = 0; turn < pause; ++turn) co_await torc::yield();
+                    }
+                };
+                auto receive = [&](int pause) -> task<> {
+                    for (;;) {
+                        const auto item = co_await items.receive();
+                        found.push_back(**item);
+                        for (int turn = 0; turn < pause; ++turn) co_await torc::yield();
+                    }
+                };
                 co_await torc::with_scope([&](scope& children) -> task<> {
-                    auto send = [&](int pause) -> task<> {
-                        for (;;) {
-                            token mine = make_token(made++);
-                            try {
-                                co_await items.send(std::move(mine));
-                            } catch (const torc::cancelled&) {
-                                REQUIRE(mine);
-                                found.push_back(*mine);
-                                throw;
-                            }
-                            for (int turn = 0; turn < pause; ++turn) co_await torc::yield();
-                        }
-                    };
-                    auto receive = [&](int pause) -> task<> {
-                        for (;;) {
-                            const auto item = co_await items.receive();
-                            found.push_back(**item);
-                            for (int turn = 0; turn < pause; ++turn) co_await torc::yield();
-                        }
-                    };
                     // A pause in every loop: sends and receives that need not wait do not give way.
                     for (const int pause : {1, 2, 5}) {
                         children.spawn(send(pause));

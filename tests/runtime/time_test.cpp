@@ -82,9 +82,9 @@ TEST_CASE("a deadline in the past, a wait of zero or less, give way once and go 
 
 TEST_CASE("the longest wait there is can be asked for, and cancelled") {
     run_clean([]() -> task<> {
-        co_await torc::with_scope([](scope& here) -> task<> {
-            auto forever = []() -> task<> { co_await torc::sleep_for(Clock::duration::max()); };
-            auto never = []() -> task<> { co_await torc::sleep_until(Clock::never); };
+        auto forever = []() -> task<> { co_await torc::sleep_for(Clock::duration::max()); };
+        auto never = []() -> task<> { co_await torc::sleep_until(Clock::never); };
+        co_await torc::with_scope([&](scope& here) -> task<> {
             here.spawn(forever());
             here.spawn(never());
             co_await torc::yield();
@@ -326,23 +326,23 @@ TEST_CASE("offloaded work is cancelled while it is queued; once begun it is awai
         [&]() -> task<> {
             std::binary_semaphore began{0};
             std::binary_semaphore let_go{0};
+            auto first = [&]() -> task<> {
+                delivered = co_await torc::offload([&] {
+                    began.release();
+                    let_go.acquire();
+                    return 5;
+                });
+            };
+            auto second = [&]() -> task<> {
+                try {
+                    co_await torc::offload([&] { second_ran = true; });
+                } catch (const torc::cancelled&) {
+                    unwound = true;
+                    let_go.release();  // so this came while the first was still at work
+                    throw;
+                }
+            };
             co_await torc::with_scope([&](scope& here) -> task<> {
-                auto first = [&]() -> task<> {
-                    delivered = co_await torc::offload([&] {
-                        began.release();
-                        let_go.acquire();
-                        return 5;
-                    });
-                };
-                auto second = [&]() -> task<> {
-                    try {
-                        co_await torc::offload([&] { second_ran = true; });
-                    } catch (const torc::cancelled&) {
-                        unwound = true;
-                        let_go.release();  // so this came while the first was still at work
-                        throw;
-                    }
-                };
                 here.spawn(first());
                 began.acquire();
                 here.spawn(second());
