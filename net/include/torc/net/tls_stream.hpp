@@ -74,7 +74,7 @@ class TlsStream {
     struct State;
     explicit TlsStream(std::shared_ptr<State> state) noexcept;
 
-    static task<> handshake(State& state);
+    static task<> handshake(State& state, bool is_server);
     static task<BufferSlice> receive_slice(std::shared_ptr<State> state);
     static task<std::size_t> receive_into(std::shared_ptr<State> state, std::span<std::byte> buffer);
     static task<> send_all(std::shared_ptr<State> state, std::span<const std::byte> bytes, bool end);
