@@ -30,6 +30,10 @@ void Transport::keep_receiving(bool on) noexcept {
     std::visit([on](auto& stream) { stream.record().keep_receiving(on); }, stream_);
 }
 
+net::SocketRecord& Transport::record() noexcept {
+    return std::visit([](auto& stream) -> net::SocketRecord& { return stream.record(); }, stream_);
+}
+
 bool Transport::is_open() const noexcept {
     return std::visit([](const auto& stream) { return stream.is_open(); }, stream_);
 }

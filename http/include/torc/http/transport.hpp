@@ -83,6 +83,8 @@ class Transport {
     /// Whether receives stay armed between calls; right for connections that live long. Requires: open.
     void keep_receiving(bool on) noexcept;
 
+    /// The socket's record. Requires: open.
+    [[nodiscard]] net::SocketRecord& record() noexcept;
     [[nodiscard]] bool is_open() const noexcept;
     [[nodiscard]] const net::Address& peer();
     [[nodiscard]] net::Address local() const;

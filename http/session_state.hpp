@@ -1,0 +1,85 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <torc/http/coding.hpp>
+#include <torc/http/parser.hpp>
+#include <torc/http/session.hpp>
+
+/// What a session is made of. It lies on the heap, so that sessions can be moved and responses keep their place.
+///
+///     idle --request--> exchanging --head--> reading body --end--> idle
+///
+/// An exception on the way drops the connection: what is half sent or half read can not be gone on with. A connection
+/// serves again only when the response was read to its end and both sides said that it may.
+namespace torc::http {
+
+class SessionState {
+   public:
+    SessionState(Url url, SessionOptions options);
+
+    task<Response&> perform(Request request);
+    /// The next bytes of the body, for the user of the response.
+    task<std::span<const std::byte>> read();
+    void abandon_body() noexcept { drop(); }
+    close_awaitable close();
+
+    Url url;
+    SessionOptions options;
+    Response response{*this};
+    ResponseHead head;
+    Url response_url;
+    Headers trailers;
+    Timings timings;
+    std::size_t redirects = 0;
+    std::optional<std::uint64_t> content_length;
+    std::optional<net::TlsPeerInfo> tls;
+    net::Address peer;
+
+    [[nodiscard]] bool connected() const noexcept { return connection_.has_value(); }
+
+   private:
+    struct Connection {
+        Transport transport;
+        Parser parser;
+        Url origin;
+        BufferSlice received;  // what the parser has not seen yet
+        bool used = false;     // it has served a request before this one
+    };
+    /// What an attempt to send a request and read the head of its response came to.
+    enum class attempt : std::uint8_t { answered, connection_was_stale };
+
+    task<> exchange(const Url& target, Request& request);
+    task<attempt> try_exchange(const Url& target, Request& request, bool may_repeat);
+    task<> open(const Url& target);
+    task<> send_request(const Url& target, Request& request);
+    task<> send_stream(BodyStream& body);
+    task<> read_head();
+    task<bool> still_usable();
+    task<> end_previous();
+    task<std::span<const std::byte>> read_some();
+    void begin_body();
+    void end_body();
+    void drop() noexcept;
+    [[nodiscard]] Clock::duration left(Clock::duration limit) const;
+    task<BufferSlice> receive(Clock::duration limit, phase where);
+    task<> send(std::string_view bytes);
+    [[nodiscard]] Error described(Error error, phase where, Clock::duration limit) const;
+
+    class Turn;  // one request or read at a time
+
+    std::optional<Connection> connection_;
+    Clock::time_point deadline_ = Clock::never;
+    std::optional<Decoder> decoder_;
+    std::vector<std::byte> decoded_;
+    std::span<const std::byte> undecoded_;
+    bool body_open_ = false;     // there may be more to read
+    bool wire_done_ = false;     // the message ended; the decoder may still hold something
+    bool busy_ = false;
+    bool closed_ = false;
+    bool forward_credentials_ = true;  // every redirect so far stayed on the origin that was asked for
+};
+
+}  // namespace torc::http
