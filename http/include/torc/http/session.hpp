@@ -26,6 +26,8 @@ struct Timeouts {
 };
 
 struct SessionOptions {
+    SessionOptions() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
+
     Timeouts timeouts;
     Limits limits;
     RedirectPolicy redirects;
@@ -38,6 +40,8 @@ struct SessionOptions {
 
 /// A body that is produced while it is sent.
 struct BodyStream {
+    BodyStream() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
+
     /// Gives the next bytes; empty at the end. What it gives must stay until it is called again.
     std::move_only_function<task<std::span<const std::byte>>()> next;
     std::optional<std::uint64_t> length;  ///< in bytes; without it the body is sent chunked
@@ -45,6 +49,8 @@ struct BodyStream {
 
 /// What to ask for.
 struct Request {
+    Request() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
+
     std::string method = "GET";
     std::string url;                 ///< relative to the session's, or absolute; empty is the session's own
     Headers headers;                 ///< in place of those the session would send

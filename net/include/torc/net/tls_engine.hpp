@@ -38,6 +38,8 @@ struct IoResult {
 
 /// The client's half of what a connection is about.
 struct ClientSide {
+    ClientSide() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
+
     /// A DNS name (in A-label form) or an IP address literal. Names go into SNI; both are verified.
     std::string server_name;
     std::uint16_t port = 0;                        ///< sets remembered sessions of one name's servers apart
