@@ -14,6 +14,8 @@ namespace {
 
 thread_local Executor* current_executor = nullptr;
 
+constexpr int most_rounds = 16;
+
 /// The first task of a run has no parent and no siblings; nothing happens when it ends but that the loop sees it.
 class RootGroup final : public detail::child_group {
    public:
@@ -85,11 +87,18 @@ void Executor::run_until(Done done) {
         turn_began_ = driver_->now();
         timers_.fire(turn_began_);
         run_posted();
-        // Those that become ready meanwhile wait for the next turn, so that a busy task can not starve the ring.
-        detail::task_state* task = std::exchange(ready_head_, nullptr);
-        ready_tail_ = nullptr;
-        while (task != nullptr) resume(*std::exchange(task, task->next_ready));
+        // A few rounds, because what one task finishes often makes the next one ready; but not without end, so that
+        // busy tasks can not starve the ring.
+        for (int round = 0; ready_head_ != nullptr && round < most_rounds; ++round) {
+            detail::task_state* task = std::exchange(ready_head_, nullptr);
+            ready_tail_ = nullptr;
+            while (task != nullptr) resume(*std::exchange(task, task->next_ready));
+        }
         if (done()) return;
+        if (std::exchange(cancel_due_, false)) {
+            if (options_.cancel_late) driver_->turn(Clock::time_point::min());
+            cancel_root();
+        }
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
         driver_->turn(busy ? Clock::time_point::min() : timers_.next());
     }
@@ -205,6 +214,7 @@ Statistics Executor::statistics() const noexcept {
     Statistics all;
     static_cast<DriverStatistics&>(all) = driver_->statistics();
     all.resumes = resumes_;
+    all.suspensions = suspensions_;
     all.ungraceful_closes = ungraceful_closes_;
     all.closes = closes_;
     all.open_closes = open_closes_;

@@ -182,21 +182,30 @@ void prepare_setsockopt(io_uring_sqe* sqe, int fd, int level, int name, const vo
     std::memcpy(reinterpret_cast<std::byte*>(sqe) + 48, &address, sizeof address);  // optval, beside addr3
 }
 
+/// Tries it on a socket that only the ring ever sees: open, set, close, one chain.
 void UringDriver::probe_setsockopt() noexcept {
     if (!ring_setsockopt_) return;
     ring_setsockopt_ = false;
-    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return;
+    constexpr unsigned slot = 0;
+    constexpr std::uint64_t tag_of_interest = 1;
     const int on = 1;
-    io_uring_sqe* const sqe = entry();
-    prepare_setsockopt(sqe, fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    io_uring_sqe* sqe = entry();
+    io_uring_prep_socket_direct(sqe, AF_UNIX, SOCK_STREAM, 0, slot, 0);
+    sqe->flags |= IOSQE_IO_LINK;
     sqe->user_data = tag_none;
+    sqe = entry();
+    prepare_setsockopt(sqe, slot, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    sqe->flags |= IOSQE_IO_HARDLINK | IOSQE_FIXED_FILE;
+    sqe->user_data = tag_of_interest;
+    sqe = entry();
+    io_uring_prep_close_direct(sqe, slot);
+    sqe->user_data = tag_none;
+    if (io_uring_submit_and_wait(&ring_, 3) < 0) return;
     io_uring_cqe* cqe = nullptr;
-    if (io_uring_submit_and_wait(&ring_, 1) >= 0 && io_uring_peek_cqe(&ring_, &cqe) == 0) {
-        ring_setsockopt_ = cqe->res == 0;
+    while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
+        if (cqe->user_data == tag_of_interest) ring_setsockopt_ = cqe->res == 0;
         io_uring_cqe_seen(&ring_, cqe);
     }
-    ::close(fd);
 }
 
 bool UringDriver::open_buffer_ring() noexcept {

@@ -29,12 +29,17 @@ struct ExecutorOptions : DriverOptions {
     Clock::duration close_grace = std::chrono::seconds{2};
     /// Threads of the pool behind `offload`, started when first needed.
     std::size_t offload_threads = 4;
+    /// For tests that pull the plug at every await: cancels the root scope at the n-th suspension of any task, counted
+    /// from 1; 0 never. Before the operation that was suspended on reaches the kernel, or with `cancel_late` after.
+    std::uint64_t cancel_at_suspension = 0;
+    bool cancel_late = false;
     /// Measures the longest time one resume held the thread (`Statistics::longest_resume`); two clock readings each.
     bool measure_resumes = false;
 };
 
 struct Statistics : DriverStatistics {
     std::uint64_t resumes = 0;
+    std::uint64_t suspensions = 0;        ///< awaits that had to wait
     std::uint64_t ungraceful_closes = 0;  ///< closes from destructors that were not clean, or were cut short
     std::uint64_t closes = 0;             ///< closes completed
     std::size_t open_closes = 0;          ///< closes now under way
@@ -99,6 +104,7 @@ class Executor {
     void suspend(detail::task_state& task, detail::awaited& what) noexcept {
         task.waiting_for = &what;
         task.suspended_at = turn_began_;
+        if (++suspensions_ == options_.cancel_at_suspension) cancel_due_ = true;
     }
     /// Starts `child` at once on the caller's stack, or, when that has become deep, queues it.
     void start(detail::task_state& child) noexcept {
@@ -169,6 +175,8 @@ class Executor {
     Clock::time_point turn_began_{};
     std::size_t open_closes_ = 0;
     std::uint64_t resumes_ = 0;
+    std::uint64_t suspensions_ = 0;
+    bool cancel_due_ = false;
     std::uint64_t closes_ = 0;
     std::uint64_t ungraceful_closes_ = 0;
     Clock::duration longest_resume_{};
