@@ -1,0 +1,29 @@
+// The program of the guide's first page: two sites, checked at the same time.
+
+#include <fmt/core.h>
+
+#include <string>
+#include <torc/http.hpp>
+
+using namespace torc;
+
+std::string trim(const std::string& text) {
+    const std::size_t first = text.find_first_not_of(" \t\r\n");
+    if (first == text.npos) return {};
+    return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+// clang-format off
+task<> check(std::string url) {
+    http::AsyncSession session{url};
+    http::Response& response = co_await session;                 // connect, TLS, GET
+    fmt::print("{}: status -> {}\n", url, response.status());
+    std::string html = co_await response.text();
+    fmt::print("{}: type -> {}\n", url, trim(html.substr(0, 17)));
+}   // the close is submitted to the ring here; check() completes when the socket is closed
+
+task<> check_both() {
+    co_await gather(check("https://realpython.com"), check("https://pycoders.com"));
+}
+
+int main() { return torc::run(check_both()); }
