@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <span>
+
+#include <torc/http/parser.hpp>
+#include <torc/http/server.hpp>
+#include <torc/http/transport.hpp>
+#include <torc/runtime/event.hpp>
+#include <torc/runtime/mutex.hpp>
+#include <torc/runtime/scope.hpp>
+
+// One connection of a server, and what all its connections share. Private.
+namespace torc::http::detail {
+
+class ServerConnection;
+
+struct ServerShared {
+    Server::Handler handler;
+    ServerOptions options;
+    ServerStatistics statistics;
+    event empty{true};                  // no connection is open
+    ServerConnection* first = nullptr;  // of those that are open
+    bool stopping = false;
+
+    void report(ServerFault fault) noexcept;
+};
+
+class ServerConnection {
+   public:
+    ServerConnection(ServerShared& server, net::TcpStream stream);
+    ServerConnection(const ServerConnection&) = delete;
+    ServerConnection& operator=(const ServerConnection&) = delete;
+    ~ServerConnection();
+
+    /// Serves requests until there are no more. Throws what ended the connection, if it was not orderly.
+    task<> run(scope& here);
+    /// Reports what `run` threw.
+    void report(std::exception_ptr error) noexcept { report(stage_, std::move(error)); }
+
+    /// Cancels it if nothing is under way.
+    void stop_if_idle() noexcept {
+        if (idle_) scope_->cancel();
+    }
+    [[nodiscard]] ServerConnection* next() const noexcept { return next_; }
+
+    // For the request.
+    task<std::span<const std::byte>> read_body();
+    [[noreturn]] void refuse_body(Error error, bool input_broken);
+    [[nodiscard]] const Parser& parser() const noexcept { return parser_; }
+    [[nodiscard]] Transport& transport() noexcept { return *transport_; }
+
+    // For the response.
+    task<> send(std::span<const std::byte> bytes);
+    /// Whether the response that begins now is the last one.
+    [[nodiscard]] bool last_response() noexcept;
+    void close_after_response() noexcept { closing_ = true; }
+
+   private:
+    enum class received : std::uint8_t { bytes, end, nothing };
+
+    task<> open();
+    task<bool> read_head();
+    task<bool> exchange();
+    task<> handle(ServerRequest& request, Responder& response);
+    task<> settle(Responder& response, std::exception_ptr failure);
+    task<> refuse(Error why, int status);
+    task<bool> drop_rest_of_body();
+    task<> linger();
+    task<received> receive_until(Clock::time_point deadline);
+    [[nodiscard]] int status_for_head(const Error& error) const noexcept;
+    void report(ServerFault::stage where, std::exception_ptr error) noexcept;
+
+    /// While it lives the connection may be cancelled without loss.
+    class IdleMark {
+       public:
+        explicit IdleMark(ServerConnection& connection, bool idle) noexcept : connection_(connection) { set(idle); }
+        ~IdleMark() { set(false); }
+
+       private:
+        void set(bool idle) noexcept;
+        ServerConnection& connection_;
+    };
+
+    ServerShared& server_;
+    ServerConnection* previous_ = nullptr;
+    ServerConnection* next_ = nullptr;
+    scope* scope_ = nullptr;
+    std::optional<net::TcpStream> accepted_;  // until it has become the transport
+    std::optional<Transport> transport_;
+    Parser parser_;
+    BufferSlice in_;  // what was received; pieces of the body point into it
+    mutex sending_;
+    const ServerRequest* request_ = nullptr;
+    const Responder* response_ = nullptr;
+    std::optional<Error> refused_;  // why the body could not be read
+    std::uint64_t body_bytes_ = 0;  // of the body, read so far
+    ServerFault::stage stage_ = ServerFault::stage::connection;
+    bool first_request_ = true;
+    bool idle_ = false;
+    bool reading_ = false;
+    bool owes_continue_ = false;  // the client waits for 100 before it sends the body
+    bool closing_ = false;        // after this response
+    bool input_broken_ = false;   // where the next request begins is not known
+    bool output_broken_ = false;  // a send failed or was cut short
+    bool linger_ = false;
+};
+
+}  // namespace torc::http::detail
