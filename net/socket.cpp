@@ -14,6 +14,9 @@
 // The borrowing receive is multishot while `keep_receiving_` is set. It ends by itself when the executor's buffers run
 // out (the next slice then brings its own memory, and the one after it borrows again), and is cancelled when slices pile
 // up because nobody takes them; the next receive arms it again. So a slow reader holds a bounded number of buffers.
+//
+// Closing shuts nothing down first: once the terminal completions have come nobody else holds the socket, so closing it
+// sends the FIN; and the kernel runs every shutdown operation on a worker thread, which costs more than all the rest.
 
 namespace torc::net {
 namespace {
@@ -35,7 +38,7 @@ struct SocketRecord::Closing {
         SocketRecord* owner = nullptr;
     };
     std::vector<std::byte> farewell;
-    std::array<step, 3> steps;
+    std::array<step, 2> steps;
     grace_timer grace{grace_over};
     int pending = 0;
     bool begun = false;
@@ -133,15 +136,12 @@ void SocketRecord::go_on_closing() noexcept {
 }
 
 void SocketRecord::submit_close_chain() noexcept {
-    auto& [farewell, shutdown, close] = closing_->steps;
+    auto& [farewell, close] = closing_->steps;
     farewell.kind = op_kind::send;
     farewell.address = closing_->farewell.data();
     farewell.length = static_cast<std::uint32_t>(closing_->farewell.size());
     farewell.whole = true;
-    farewell.chain = &shutdown;
-    shutdown.kind = op_kind::shutdown;
-    shutdown.flags = SHUT_RDWR;
-    shutdown.chain = &close;
+    farewell.chain = &close;
     close.kind = op_kind::close;
     for (Closing::step& each : closing_->steps) {
         each.complete = step_done;
@@ -150,14 +150,14 @@ void SocketRecord::submit_close_chain() noexcept {
         each.link = op_link::hard;
     }
     const bool says_farewell = farewell.length > 0 && !output_broken_;
-    closing_->pending = says_farewell ? 3 : 2;
+    closing_->pending = says_farewell ? 2 : 1;
     Driver& driver = executor().driver();
     if (says_farewell) {
         // A peer that does not read could hold the farewell up.
         closing_->grace.owner = this;
         executor().timers().arm(closing_->grace, driver.now() + executor().options().close_grace);
     }
-    driver.submit(says_farewell ? farewell : shutdown);
+    driver.submit(says_farewell ? farewell : close);
 }
 
 void SocketRecord::grace_over(torc::detail::Timer& timer) noexcept {
@@ -170,8 +170,7 @@ void SocketRecord::step_done(operation& op) noexcept {
     Closing& closing = *self.closing_;
     const bool short_farewell = op.kind == op_kind::send && op.result >= 0 && static_cast<std::uint32_t>(op.result) < op.length;
     if (op.kind == op_kind::send) self.executor().timers().disarm(closing.grace);
-    // A peer that is gone already makes shutting down fail, which harms nobody.
-    if (op.result < 0 && op.kind != op_kind::shutdown && !closing.error) {
+    if (op.result < 0 && !closing.error) {
         closing.error = op.result == -ECANCELED ? make_error_code(errc::timed_out) : kernel_code(op.result);
     }
     if (short_farewell) closing.error = make_error_code(errc::timed_out);

@@ -89,6 +89,7 @@ void Driver::finish(operation& op, int result, bool more, int buffer_id) noexcep
     op.result = result;
     op.more = more;
     op.buffer_id = buffer_id;
+    delivered_ = true;
     ++statistics_.completions;
     if ((op.kind == op_kind::socket || op.kind == op_kind::accept) && result >= 0) ++statistics_.open_descriptors;
     if (op.kind == op_kind::close && result != -ECANCELED) {

@@ -87,7 +87,6 @@ class EpollDriver final : public Driver {
 
     int epoll_fd_ = -1;
     int wake_fd_ = -1;
-    bool completed_something_ = false;
     bool nanoseconds_ = true;  // epoll_pwait2, Linux 5.11
     std::deque<FileState> files_;  // a deque: growing moves nothing, and lists are worked on meanwhile
     Waiters cancelled_;
@@ -97,6 +96,16 @@ class EpollDriver final : public Driver {
 bool writes(const operation& op) noexcept {
     return op.kind == op_kind::connect || op.kind == op_kind::send || op.kind == op_kind::send_message ||
            (op.kind == op_kind::poll && (op.flags & POLLIN) == 0);
+}
+
+bool refuses_to_wait(const operation& op) noexcept {
+    switch (op.kind) {
+        case op_kind::receive:
+        case op_kind::send:
+        case op_kind::receive_message:
+        case op_kind::send_message: return (op.flags & MSG_DONTWAIT) != 0;
+        default: return false;
+    }
 }
 
 /// A call's return value the way the kernel gives it in a completion; nothing when it would block.
@@ -148,6 +157,7 @@ void EpollDriver::cancel_in_flight(operation& op) noexcept {
 }
 
 void EpollDriver::turn(Clock::time_point deadline) {
+    delivered_ = false;
     while (operation* const first = peek_queued()) {
         take_queued();
         for (operation* op = first; op != nullptr; op = op->chain) start(*op);
@@ -156,14 +166,11 @@ void EpollDriver::turn(Clock::time_point deadline) {
     while (cancelled_.first != nullptr) {
         operation& op = *cancelled_.first;
         cancelled_.remove(op);
-        deadline = Clock::time_point::min();
         if (op.kind == op_kind::poll) forget(op.file->value);
         // What a `whole` send already gave away is its result; the bytes can not be taken back.
         end(op, op.done_bytes > 0 && op.kind == op_kind::send ? static_cast<int>(op.done_bytes) : -ECANCELED);
     }
-    if (completed_something_) deadline = Clock::time_point::min();
-    completed_something_ = false;
-    const int count = wait_events(deadline);
+    const int count = wait_events(delivered_ ? Clock::time_point::min() : deadline);
     for (int index = 0; index < count; ++index) {
         const epoll_event& event = events_[static_cast<std::size_t>(index)];
         if (event.data.fd == wake_fd_) {
@@ -211,8 +218,11 @@ void EpollDriver::retry(Waiters& waiters) noexcept {
 /// Tries an operation; it ends, or waits for an edge.
 void EpollDriver::run(operation& op) noexcept {
     int buffer_id = -1;
-    if (const std::optional<int> result = attempt(op, buffer_id)) {
+    const std::optional<int> result = attempt(op, buffer_id);
+    if (result) {
         end(op, *result, buffer_id);
+    } else if (refuses_to_wait(op)) {
+        end(op, op.done_bytes > 0 ? static_cast<int>(op.done_bytes) : -EAGAIN);
     } else {
         wait_for(op);
     }
@@ -222,7 +232,6 @@ void EpollDriver::run(operation& op) noexcept {
 void EpollDriver::end(operation& op, int result, int buffer_id) noexcept {
     operation* following = op.chain;
     bool broken = op.link == op_link::soft && result < 0;
-    completed_something_ = true;
     finish(op, result, false, buffer_id);
     while (following != nullptr && (broken || following->cancel_requested)) {
         operation& skipped = *following;
@@ -323,8 +332,7 @@ std::optional<int> EpollDriver::attempt_accept(operation& op) noexcept {
             return -errno;
         }
         if (!op.multishot) return accepted;
-        completed_something_ = true;
-        finish(op, accepted, true);
+            finish(op, accepted, true);
         if (op.cancel_requested) return -ECANCELED;
     }
 }
@@ -345,8 +353,7 @@ std::optional<int> EpollDriver::attempt_receive(operation& op, int& buffer_id) n
             buffer_id = id;
             return result;
         }
-        completed_something_ = true;
-        finish(op, *result, true, id);
+            finish(op, *result, true, id);
         if (op.cancel_requested) return -ECANCELED;
     }
 }
@@ -358,7 +365,6 @@ std::optional<int> EpollDriver::attempt_send(operation& op) noexcept {
             return ::send(op.file->value, bytes + op.done_bytes, op.length - op.done_bytes,
                           op.flags | MSG_NOSIGNAL | MSG_DONTWAIT);
         });
-        if (!result && (op.flags & MSG_DONTWAIT) != 0) return op.done_bytes > 0 ? static_cast<int>(op.done_bytes) : -EAGAIN;
         if (!result) return std::nullopt;
         if (*result < 0) return op.done_bytes > 0 ? static_cast<int>(op.done_bytes) : *result;
         op.done_bytes += static_cast<std::uint32_t>(*result);

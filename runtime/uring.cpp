@@ -359,9 +359,10 @@ void UringDriver::lend_buffers() noexcept {
 }
 
 void UringDriver::turn(Clock::time_point deadline) {
+    delivered_ = false;
     fill_queue();
     lend_buffers();
-    enter(deadline);
+    enter(delivered_ ? Clock::time_point::min() : deadline);
     deliver();
 }
 

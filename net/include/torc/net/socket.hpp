@@ -18,7 +18,7 @@
 /// the caller's frame, which the socket knows as `reader_` and `writer_` while they wait.
 ///
 /// A close: new operations are refused; what is in flight is cancelled, and its terminal completions are awaited; then
-/// one chain of hard links sends the farewell, shuts down and closes.
+/// one chain of hard links sends the farewell and closes.
 namespace torc::net {
 
 class SocketRecord final : public close_record {

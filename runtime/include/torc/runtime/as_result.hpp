@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <utility>
 
 #include <torc/runtime/task.hpp>
@@ -7,16 +8,20 @@
 /// Errors as values: `co_await as_result(stream.receive(buffer))` gives a `result<std::size_t>`.
 namespace torc {
 
+/// The result of something that gives a `T`; a reference is held in a std::reference_wrapper.
+template <class T>
+using settled = result<std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>>;
+
 namespace detail {
 
 template <class T>
-task<result<T>> settle(task<T> inner) {
+task<settled<T>> settle(task<T> inner) {
     try {
         if constexpr (std::is_void_v<T>) {
             co_await std::move(inner);
-            co_return result<void>{};
+            co_return settled<void>{};
         } else {
-            co_return result<T>{co_await std::move(inner)};
+            co_return settled<T>{co_await std::move(inner)};
         }
     } catch (const Error& error) {
         co_return std::unexpected{error};

@@ -102,6 +102,7 @@ class Driver {
 
     BufferPool buffers_;
     DriverStatistics statistics_;
+    bool delivered_ = false;  // something ended since the turn began, so it must not wait any more
 
    private:
     operation* queue_head_ = nullptr;

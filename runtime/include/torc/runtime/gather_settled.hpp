@@ -1,5 +1,6 @@
 #pragma once
 
+#include <torc/runtime/as_result.hpp>
 #include <torc/runtime/gather.hpp>
 
 /// Several at once, each with its own ending.
@@ -20,7 +21,7 @@ class settling_group : public child_group {
         if (child_cancelled_) throw torc::cancelled{};
     }
     template <class T>
-    static result<T> settled(promise<T>& state) {
+    static settled<T> ending_of(promise<T>& state) {
         if (state.ended == outcome::value) {
             if constexpr (std::is_void_v<T>) {
                 return {};
@@ -52,9 +53,9 @@ class [[nodiscard]] gather_settled_awaitable final : public settling_group {
         std::apply([this](auto&... each) { (start(each.state()), ...); }, tasks_);
         return wait();
     }
-    std::tuple<result<Ts>...> await_resume() {
+    std::tuple<settled<Ts>...> await_resume() {
         throw_if_cancelled();
-        return std::apply([](auto&... each) { return std::tuple<result<Ts>...>{settled(each.state())...}; }, tasks_);
+        return std::apply([](auto&... each) { return std::tuple<settled<Ts>...>{ending_of(each.state())...}; }, tasks_);
     }
 
    private:
@@ -74,11 +75,11 @@ class [[nodiscard]] gather_settled_range_awaitable final : public settling_group
         for (task<T>& each : tasks_) start(each.state());
         return wait();
     }
-    std::vector<result<T>> await_resume() {
+    std::vector<settled<T>> await_resume() {
         throw_if_cancelled();
-        std::vector<result<T>> results;
+        std::vector<settled<T>> results;
         results.reserve(tasks_.size());
-        for (task<T>& each : tasks_) results.push_back(settled(each.state()));
+        for (task<T>& each : tasks_) results.push_back(ending_of(each.state()));
         return results;
     }
 
