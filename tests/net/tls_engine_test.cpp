@@ -55,7 +55,7 @@ struct Contexts {
         options.alpn = {"h2", "http/1.1"};
         return TlsContext::server(options);
     }
-    TlsPair pair() const { return {client, server, {.server_name = "site.test"}}; }
+    TlsPair pair() const { return {client, server, {"site.test"}}; }
 };
 
 std::string pattern(std::size_t size) {
@@ -143,7 +143,7 @@ TEST_SUITE("tls engine") {
             CAPTURE(resumption);
             const Contexts contexts{version, resumption};
             const auto converse = [&](std::function<std::size_t(const TlsEnd&, std::size_t)> piece_bytes) {
-                TlsPair pair{contexts.client, contexts.server, {.server_name = "site.test", .port = 1}};
+                TlsPair pair{contexts.client, contexts.server, {"site.test", 1}};
                 pair.piece_bytes = std::move(piece_bytes);
                 pair.run();
                 pair.send(pair.client, pair.server, "ping");
@@ -185,7 +185,7 @@ TEST_SUITE("tls engine") {
                 const auto change = static_cast<char>(1U << random() % 8U);
                 CAPTURE(at);
                 CAPTURE(to_client);
-                TlsPair pair{contexts.client, contexts.server, {.server_name = "site.test"}};
+                TlsPair pair{contexts.client, contexts.server, {"site.test"}};
                 pair.tamper = [&](const TlsEnd& to, std::size_t offset, std::string& piece) {
                     if ((&to == &pair.client) != to_client || at < offset || at - offset >= piece.size()) return;
                     piece[at - offset] = static_cast<char>(piece[at - offset] ^ change);
@@ -212,7 +212,7 @@ TEST_SUITE("tls engine") {
         const Contexts contexts{TlsVersion::tls1_3};
         std::mt19937 random{7};
         for (int round = 0; round < 500; ++round) {
-            TlsEnd client{tls::Engine{contexts.client, {.server_name = "site.test"}}};
+            TlsEnd client{tls::Engine{contexts.client, {"site.test"}}};
             TlsEnd server{tls::Engine{contexts.server}};
             std::string noise(200, '\0');
             for (char& c : noise) c = static_cast<char>(random());
@@ -351,7 +351,7 @@ TEST_SUITE("tls endings") {
 
     TEST_CASE("a connection closed during the handshake says so") {
         const Contexts contexts{TlsVersion::tls1_3};
-        TlsEnd client{tls::Engine{contexts.client, {.server_name = "site.test"}}};
+        TlsEnd client{tls::Engine{contexts.client, {"site.test"}}};
         client.drive();
         client.end_input();
         CHECK(code_of(client) == tls_errc::truncated);
@@ -363,7 +363,7 @@ TEST_SUITE("tls endings") {
     TEST_CASE("close_notify is said once, and only where it means something") {
         const Contexts contexts{TlsVersion::tls1_3};
         SUBCASE("not before the handshake is complete") {
-            TlsEnd client{tls::Engine{contexts.client, {.server_name = "site.test"}}};
+            TlsEnd client{tls::Engine{contexts.client, {"site.test"}}};
             client.drive();
             const std::size_t hello = client.engine.output_bytes();
             client.engine.close_notify();
@@ -371,7 +371,7 @@ TEST_SUITE("tls endings") {
             CHECK_FALSE(client.engine.close_notify_sent());
         }
         SUBCASE("not after a failed handshake, of which the alert is all that leaves") {
-            TlsPair pair{contexts.client, contexts.server, {.server_name = "other.test"}};
+            TlsPair pair{contexts.client, contexts.server, {"other.test"}};
             pair.client.drive();
             pair.server.accept(pair.client.output());
             pair.client.engine.consume_output(pair.client.engine.output_bytes());

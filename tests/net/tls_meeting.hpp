@@ -26,8 +26,7 @@ inline const CertificateWorld& world() {
 struct Meeting {
     net::TlsContext server = net::TlsContext::server(world().server({"site.test"}));
     net::TlsContext client = net::TlsContext::client(world().client());
-    net::tls::ClientSide side;
-    side.server_name = "site.test";
+    net::tls::ClientSide side{"site.test"};
 
     static Meeting of(net::TlsVersion version) {
         net::TlsServerOptions server = world().server({"site.test"});

@@ -70,7 +70,7 @@ TEST_SUITE("tls certificates") {
                 CAPTURE(one.name);
                 CAPTURE(to_string(newest));
                 const TlsPair pair =
-                    meet(TlsContext::client(options), TlsContext::server(one.server), {.server_name = one.host});
+                    meet(TlsContext::client(options), TlsContext::server(one.server), {one.host});
                 const std::string words = words_of(pair.client);
                 CAPTURE(words);
                 CHECK(code_of(pair.client) == one.expected);
@@ -94,7 +94,7 @@ TEST_SUITE("tls certificates") {
             TlsClientOptions options = one.client;
             options.dangerously_skip_verification = true;
             const TlsPair pair =
-                meet(TlsContext::client(options), TlsContext::server(one.server), {.server_name = one.host});
+                meet(TlsContext::client(options), TlsContext::server(one.server), {one.host});
             REQUIRE(pair.client.engine.established());
             const TlsPeerInfo info = pair.client.engine.info();
             CHECK_FALSE(info.verified);
@@ -103,7 +103,7 @@ TEST_SUITE("tls certificates") {
     }
 
     TEST_CASE("a server from the days of TLS 1.1 is told by the version in its hello") {
-        TlsEnd client{tls::Engine{TlsContext::client(world().client()), {.server_name = "site.test"}}};
+        TlsEnd client{tls::Engine{TlsContext::client(world().client()), {"site.test"}}};
         client.drive();
         std::string hello("\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02", 11);
         hello += std::string(32, 'r') + std::string("\x00\xc0\x13\x00", 4);
@@ -117,14 +117,14 @@ TEST_SUITE("tls certificates") {
         options.algorithms.min_version = TlsVersion::tls1_3;
         TlsClientOptions old = world().client();
         old.algorithms.max_version = TlsVersion::tls1_2;
-        TlsPair pair = meet(TlsContext::client(old), TlsContext::server(options), {.server_name = "site.test"});
+        TlsPair pair = meet(TlsContext::client(old), TlsContext::server(options), {"site.test"});
         CHECK(words_of(pair.server) == "the peer offers only TLS 1.2; this side accepts only TLS 1.3");
         CHECK(code_of(pair.client) == tls_errc::protocol_version_refused);
 
         options.algorithms = {.max_version = TlsVersion::tls1_2};
         TlsClientOptions fresh = world().client();
         fresh.algorithms.min_version = TlsVersion::tls1_3;
-        pair = meet(TlsContext::client(fresh), TlsContext::server(options), {.server_name = "site.test"});
+        pair = meet(TlsContext::client(fresh), TlsContext::server(options), {"site.test"});
         CHECK(words_of(pair.server) == "the peer offers only TLS 1.3; this side accepts only TLS 1.2");
     }
 
@@ -133,7 +133,7 @@ TEST_SUITE("tls certificates") {
         TlsClientOptions client = world().client();
         server.algorithms = client.algorithms = {
             .min_version = TlsVersion::tls1_1, .max_version = TlsVersion::tls1_1, .ciphers = "ALL:@SECLEVEL=0"};
-        const TlsPair pair = meet(TlsContext::client(client), TlsContext::server(server), {.server_name = "site.test"});
+        const TlsPair pair = meet(TlsContext::client(client), TlsContext::server(server), {"site.test"});
         REQUIRE(pair.client.engine.established());
         CHECK(pair.client.engine.info().version == TlsVersion::tls1_1);
     }
@@ -146,11 +146,11 @@ TEST_SUITE("tls certificates") {
             options.algorithms.max_version = version;
             const TlsContext server = TlsContext::server(options);
             TlsClientOptions client = world().client();
-            TlsPair pair = meet(TlsContext::client(client), server, {.server_name = "site.test"});
+            TlsPair pair = meet(TlsContext::client(client), server, {"site.test"});
             CHECK(pair.server.engine.established());  // it only asked
 
             client.identity = world().intermediate.issue({.common_name = "Alice", .for_client = true});
-            pair = meet(TlsContext::client(client), server, {.server_name = "site.test"});
+            pair = meet(TlsContext::client(client), server, {"site.test"});
             REQUIRE(pair.server.engine.established());
             const TlsPeerInfo info = pair.server.engine.info();
             REQUIRE(info.certificate);
@@ -159,7 +159,7 @@ TEST_SUITE("tls certificates") {
             CHECK(info.chain_size == 2);
 
             client.identity = ThrowawayAuthority::self_signed({.common_name = "Mallory", .for_client = true});
-            pair = meet(TlsContext::client(client), server, {.server_name = "site.test"});
+            pair = meet(TlsContext::client(client), server, {"site.test"});
             CHECK(code_of(pair.server) == tls_errc::self_signed);
             CHECK(words_of(pair.server) ==
                   "the client certificate is self-signed (by \"Mallory\") and is not trusted here");
@@ -168,7 +168,7 @@ TEST_SUITE("tls certificates") {
         }
         options.client_certificate = TlsClientCertificate::require;
         const TlsPair pair =
-            meet(TlsContext::client(world().client()), TlsContext::server(options), {.server_name = "site.test"});
+            meet(TlsContext::client(world().client()), TlsContext::server(options), {"site.test"});
         CHECK(code_of(pair.server) == tls_errc::client_certificate_required);
         CHECK(words_of(pair.server) == "the client gave no certificate, and one is required");
     }
@@ -182,7 +182,7 @@ TEST_SUITE("tls certificates") {
         const TlsContext server = TlsContext::server(options);
         const TlsContext client = TlsContext::client(world().client());
         const auto shown_for = [&](const std::string& host) {
-            const TlsPair pair = meet(client, server, {.server_name = host});
+            const TlsPair pair = meet(client, server, {host});
             if (!pair.client.engine.established()) return words_of(pair.client);
             return pair.client.engine.info().certificate->subject;
         };
@@ -201,16 +201,16 @@ TEST_SUITE("tls agreement") {
         TlsClientOptions options = world().client();
         options.alpn = {"http/1.1", "h2"};
         const TlsContext client = TlsContext::client(options);
-        TlsPair pair = meet(client, server, {.server_name = "site.test"});
+        TlsPair pair = meet(client, server, {"site.test"});
         CHECK(pair.client.engine.info().alpn == "h2");
 
-        pair = meet(client, server, {.server_name = "site.test", .alpn = std::vector<std::string>{"http/1.1"}});
+        pair = meet(client, server, {"site.test", 0, std::vector<std::string>{"http/1.1"}});
         CHECK(pair.client.engine.info().alpn == "http/1.1");
 
-        pair = meet(client, server, {.server_name = "site.test", .alpn = std::vector<std::string>{}});
+        pair = meet(client, server, {"site.test", 0, std::vector<std::string>{}});
         CHECK(pair.client.engine.info().alpn.empty());
 
-        pair = meet(client, server, {.server_name = "site.test", .alpn = std::vector<std::string>{"gopher"}});
+        pair = meet(client, server, {"site.test", 0, std::vector<std::string>{"gopher"}});
         CHECK(code_of(pair.client) == tls_errc::application_protocol_refused);
         CHECK(words_of(pair.client).find("alert no_application_protocol") != std::string::npos);
         CHECK(code_of(pair.server) == tls_errc::application_protocol_refused);
@@ -221,14 +221,14 @@ TEST_SUITE("tls agreement") {
         server.algorithms = {.max_version = TlsVersion::tls1_2, .ciphers = "ECDHE-ECDSA-CHACHA20-POLY1305"};
         TlsClientOptions client = world().client();
         client.algorithms.ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256";
-        const TlsPair pair = meet(TlsContext::client(client), TlsContext::server(server), {.server_name = "site.test"});
+        const TlsPair pair = meet(TlsContext::client(client), TlsContext::server(server), {"site.test"});
         CHECK(code_of(pair.server) == tls_errc::nothing_in_common);
         CHECK(code_of(pair.client) == tls_errc::alert_received);
         CHECK(words_of(pair.client).find("alert handshake_failure") != std::string::npos);
     }
 
     TEST_CASE("a server that speaks plain HTTP is recognised") {
-        TlsEnd client{tls::Engine{TlsContext::client(world().client()), {.server_name = "site.test"}}};
+        TlsEnd client{tls::Engine{TlsContext::client(world().client()), {"site.test"}}};
         client.drive();
         client.accept("HTTP/1.1 400 Bad Request\r\n\r\n");
         CHECK(code_of(client) == tls_errc::not_tls);
@@ -251,13 +251,13 @@ TEST_SUITE("tls sessions") {
             const TlsContext client = TlsContext::client(world().client());
             TlsSession session;
             {
-                const TlsPair first = meet(client, server, {.server_name = "site.test", .port = 443});
+                const TlsPair first = meet(client, server, {"site.test", 443});
                 REQUIRE(first.client.engine.established());
                 CHECK_FALSE(first.client.engine.info().resumed);
                 session = first.client.engine.session();
                 CHECK(session);
             }  // gone without close_notify, which TLS allows
-            const TlsPair handed = meet(client, server, {.server_name = "site.test", .port = 443, .session = session});
+            const TlsPair handed = meet(client, server, {"site.test", 443, {}, session});
             CHECK(handed.client.engine.info().resumed);
             CHECK(handed.server.engine.info().resumed);
             const TlsPeerInfo info = handed.client.engine.info();
@@ -265,9 +265,9 @@ TEST_SUITE("tls sessions") {
             REQUIRE(info.certificate);
             CHECK(info.certificate->subject == "CN=Test Server");
 
-            const TlsPair remembered = meet(client, server, {.server_name = "site.test", .port = 443});
+            const TlsPair remembered = meet(client, server, {"site.test", 443});
             CHECK(remembered.client.engine.info().resumed);
-            const TlsPair elsewhere = meet(client, server, {.server_name = "site.test", .port = 444});
+            const TlsPair elsewhere = meet(client, server, {"site.test", 444});
             CHECK_FALSE(elsewhere.client.engine.info().resumed);
         }
     }
@@ -277,16 +277,16 @@ TEST_SUITE("tls sessions") {
         TlsClientOptions careless = world().client();
         careless.dangerously_skip_verification = true;
         const TlsContext client = TlsContext::client(world().client());
-        const TlsSession session = meet(client, server, {.server_name = "site.test"}).client.engine.session();
+        const TlsSession session = meet(client, server, {"site.test"}).client.engine.session();
         REQUIRE(session);
-        const TlsPair other_name = meet(client, server, {.server_name = "www.site.test", .session = session});
+        const TlsPair other_name = meet(client, server, {"www.site.test", 0, {}, session});
         CHECK(other_name.client.engine.established());
         CHECK_FALSE(other_name.client.engine.info().resumed);
 
         const TlsSession unverified =
-            meet(TlsContext::client(careless), server, {.server_name = "wrong.test"}).client.engine.session();
+            meet(TlsContext::client(careless), server, {"wrong.test"}).client.engine.session();
         REQUIRE(unverified);
-        const TlsPair refused = meet(client, server, {.server_name = "wrong.test", .session = unverified});
+        const TlsPair refused = meet(client, server, {"wrong.test", 0, {}, unverified});
         CHECK(code_of(refused.client) == tls_errc::wrong_host);
     }
 
@@ -296,7 +296,7 @@ TEST_SUITE("tls sessions") {
         std::atomic<int> resumed{0};
         const auto connect_often = [&] {
             for (int i = 0; i < 50; ++i) {
-                const TlsPair pair = meet(client, server, {.server_name = "site.test"});
+                const TlsPair pair = meet(client, server, {"site.test"});
                 if (pair.client.engine.established() && pair.client.engine.info().resumed) ++resumed;
             }
         };
@@ -319,9 +319,9 @@ TEST_SUITE("tls sessions") {
             const TlsContext forgetful = TlsContext::client(forgetful_options);
             const TlsContext client = TlsContext::client(world().client());
             for (int i = 0; i < 2; ++i) {
-                const TlsPair one = meet(client, unwilling, {.server_name = "site.test"});
+                const TlsPair one = meet(client, unwilling, {"site.test"});
                 CHECK_FALSE(one.client.engine.info().resumed);
-                const TlsPair two = meet(forgetful, willing, {.server_name = "site.test"});
+                const TlsPair two = meet(forgetful, willing, {"site.test"});
                 CHECK_FALSE(two.client.engine.info().resumed);
                 CHECK_FALSE(two.client.engine.session());
             }
@@ -370,7 +370,7 @@ TEST_SUITE("tls options") {
         const TlsIdentity identity = world().server({"site.test"}).identities[0];
         const TemporaryFile file{identity.key_pem + identity.chain_pem};
         const TlsContext server = TlsContext::server({.identities = {{.chain_file = file.path.string()}}});
-        const TlsPair pair = meet(TlsContext::client(world().client()), server, {.server_name = "site.test"});
+        const TlsPair pair = meet(TlsContext::client(world().client()), server, {"site.test"});
         CHECK(pair.client.engine.established());
     }
 
@@ -392,30 +392,30 @@ TEST_SUITE("tls options") {
         for (const std::string& name : {std::string{}, std::string{"a b"}, std::string{"a..b"}, std::string{"a\0b", 3},
                                         std::string(300, 'a'), std::string{"."}}) {
             CAPTURE(name);
-            CHECK(error_of([&] { tls::Engine(client, {.server_name = name}); }).code() == errc::invalid_argument);
+            CHECK(error_of([&] { tls::Engine(client, {name}); }).code() == errc::invalid_argument);
         }
         const TlsContext server = TlsContext::server(world().server({"site.test"}));
-        const TlsPair dotted = meet(client, server, {.server_name = "site.test."});
+        const TlsPair dotted = meet(client, server, {"site.test."});
         CHECK(dotted.client.engine.established());
         CHECK(dotted.server.engine.info().server_name == "site.test");
-        CHECK(error_of([&] { tls::Engine(server, {.server_name = "site.test"}); }).code() == errc::invalid_argument);
+        CHECK(error_of([&] { tls::Engine(server, {"site.test"}); }).code() == errc::invalid_argument);
         CHECK(error_of([&] { tls::Engine{client}; }).code() == errc::invalid_argument);
     }
 
     TEST_CASE("an address is verified but not put into SNI") {
         const TlsContext server = TlsContext::server(world().server({"192.0.2.7"}));
-        const TlsPair pair = meet(TlsContext::client(world().client()), server, {.server_name = "192.0.2.7"});
+        const TlsPair pair = meet(TlsContext::client(world().client()), server, {"192.0.2.7"});
         REQUIRE(pair.server.engine.established());
         CHECK(pair.server.engine.info().server_name.empty());
     }
 
     TEST_CASE("the system's trust store does not trust a throw-away authority") {
         const TlsContext server = TlsContext::server(world().server({"site.test"}));
-        TlsPair pair = meet(TlsContext::client(), server, {.server_name = "site.test"});
+        TlsPair pair = meet(TlsContext::client(), server, {"site.test"});
         CHECK(code_of(pair.client) == tls_errc::untrusted_root);
         TlsClientOptions both = world().client();
         both.trust.also_system_store = true;
-        pair = meet(TlsContext::client(both), server, {.server_name = "site.test"});
+        pair = meet(TlsContext::client(both), server, {"site.test"});
         CHECK(pair.client.engine.established());
     }
 

@@ -251,7 +251,7 @@ TEST_SUITE("tls stream") {
             std::string peer;
             run_clean([&]() -> task<> {
                 const Meeting meeting{TlsContext::server(one.server), TlsContext::client(one.client),
-                                      {.server_name = one.host}};
+                                      {one.host}};
                 TcpListener listener = TcpListener::bind(Address::loopback(0));
                 peer = listener.local().to_string();
                 auto serve = [&]() -> task<> {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <torc/net/tls_info.hpp>
@@ -39,6 +40,9 @@ struct IoResult {
 /// The client's half of what a connection is about.
 struct ClientSide {
     ClientSide() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
+    ClientSide(std::string name, std::uint16_t its_port = 0, std::optional<std::vector<std::string>> protocols = {},
+               TlsSession earlier = {})
+        : server_name(std::move(name)), port(its_port), alpn(std::move(protocols)), session(std::move(earlier)) {}
 
     /// A DNS name (in A-label form) or an IP address literal. Names go into SNI; both are verified.
     std::string server_name;
