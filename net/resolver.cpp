@@ -47,13 +47,17 @@ std::vector<Address> arrange(const std::vector<Address>& found, std::uint16_t po
     return wanted;
 }
 
-Error refused(errc code, std::string_view host, std::string sentence) {
+Error refused(errc code, std::string host, std::string sentence) {
+    // It may be anything, and is going to be printed.
+    std::ranges::replace_if(host, [](unsigned char byte) { return byte < ' ' || byte == 0x7f; }, '?');
     return Error{code, phase::resolve, "resolve", std::move(sentence)}.with_peer(host);
 }
 
 /// RFC 1035 section 2.3.4, and what no name of a host holds; underscores and the like are the servers' business.
 void check_name(std::string_view name) {
-    const auto refuse = [name](std::string sentence) { throw refused(errc::invalid_argument, name, sentence); };
+    const auto refuse = [name](std::string sentence) {
+        throw refused(errc::invalid_argument, std::string{name}, std::move(sentence));
+    };
     if (name.empty()) refuse("the name of the host is empty");
     for (const char letter : name) {
         const auto byte = static_cast<unsigned char>(letter);

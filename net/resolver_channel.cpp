@@ -82,10 +82,12 @@ DnsAnswer answer_from(const ares_addrinfo& info, int family) {
 /// driver, by itself.
 class DnsSocket {
    public:
-    DnsSocket(DnsChannel& channel, int fd) : channel_(&channel), executor_(channel.executor_), file_{fd, false} {
+    DnsSocket(DnsChannel& channel, int fd, bool datagrams)
+        : datagrams_(datagrams), channel_(&channel), executor_(channel.executor_), file_{fd, false} {
         poll_.socket = this;
     }
     [[nodiscard]] int fd() const noexcept { return file_.value; }
+    [[nodiscard]] bool datagrams() const noexcept { return datagrams_; }
 
     void want(bool readable, bool writable) noexcept { wanted_ = (readable ? POLLIN : 0) | (writable ? POLLOUT : 0); }
 
@@ -137,6 +139,7 @@ class DnsSocket {
         channel_->process(readable ? file_.value : -1, writable ? file_.value : -1);  // may free this object
     }
 
+    bool datagrams_;
     DnsChannel* channel_;
     Executor& executor_;
     descriptor file_;
@@ -158,7 +161,7 @@ struct DnsChannel::Callbacks {
         try {
             std::vector<DnsSocket*>& open_ones = channel(data).sockets_;
             open_ones.reserve(open_ones.size() + 1);
-            open_ones.push_back(new DnsSocket{channel(data), fd});
+            open_ones.push_back(new DnsSocket{channel(data), fd, (type & SOCK_DGRAM) != 0});
             return fd;
         } catch (const std::bad_alloc&) {
             ::close(fd);
@@ -179,14 +182,28 @@ struct DnsChannel::Callbacks {
         return ::connect(fd, address, size_bytes);
     }
     static ares_ssize_t receive(ares_socket_t fd, void* buffer, std::size_t size_bytes, int flags, sockaddr* from,
-                                ares_socklen_t* from_bytes, void*) noexcept {
-        return ::recvfrom(fd, buffer, size_bytes, flags, from, from_bytes);
+                                ares_socklen_t* from_bytes, void* data) noexcept {
+        const ssize_t received = ::recvfrom(fd, buffer, size_bytes, flags, from, from_bytes);
+        constexpr ssize_t header_bytes = 12;
+        if (received >= header_bytes && is_datagram_socket(fd, data)) {
+            channel(data).last_rcode_ = static_cast<const unsigned char*>(buffer)[3] & 0xf;
+        }
+        return received;
     }
-    static ares_ssize_t send(ares_socket_t fd, const iovec* parts, int count, void*) noexcept {
+    static ares_ssize_t send(ares_socket_t fd, const iovec* parts, int count, void* data) noexcept {
         msghdr message{};
         message.msg_iov = const_cast<iovec*>(parts);
         message.msg_iovlen = static_cast<std::size_t>(count);
+        const ssize_t sent = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+        if (sent >= 0 || errno != ECONNREFUSED || !is_datagram_socket(fd, data)) return sent;
+        // That was the fate of the datagram before, and is now forgotten by the kernel: c-ares 1.18 would blame this
+        // question and let the earlier one wait for its time-out. Sent again, both fail by the read that follows.
         return ::sendmsg(fd, &message, MSG_NOSIGNAL);
+    }
+    static bool is_datagram_socket(int fd, void* data) noexcept {
+        std::vector<DnsSocket*>& open_ones = channel(data).sockets_;
+        const auto at = find(open_ones, fd);
+        return at != open_ones.end() && (*at)->datagrams();
     }
     static constexpr ares_socket_functions sockets{open, close, connect, receive, send};
 
@@ -200,7 +217,7 @@ struct DnsChannel::Callbacks {
         const std::unique_ptr<ares_addrinfo, void (*)(ares_addrinfo*)> owned{info, ares_freeaddrinfo};
         if (self.listener_ == nullptr) return;  // dropped
         if (status != ARES_SUCCESS || info == nullptr) {
-            self.answer_ = DnsAnswer{std::unexpected{error_from_status(status, self.family_)}};
+            self.answer_ = DnsAnswer{std::unexpected{error_from_status(self.cause(status), self.family_)}};
         } else {
             self.answer_ = answer_from(*info, self.family_);
         }
@@ -238,6 +255,18 @@ DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Tim
     ares_set_socket_functions(ares_, &Callbacks::sockets, this);
 }
 
+/// When every server refused the question, c-ares 1.18 calls that unreachable; what the last one answered says more.
+int DnsChannel::cause(int status) const noexcept {
+    if (status != ARES_ECONNREFUSED) return status;
+    switch (last_rcode_) {
+        case 1: return ARES_EFORMERR;  // RFC 1035 section 4.1.1
+        case 2: return ARES_ESERVFAIL;
+        case 4: return ARES_ENOTIMP;
+        case 5: return ARES_EREFUSED;
+        default: return status;
+    }
+}
+
 DnsChannel::~DnsChannel() {
     listener_ = nullptr;
     ares_destroy(ares_);
@@ -249,6 +278,7 @@ void DnsChannel::ask(const std::string& host, int family, Listener& listener) no
     TORC_ASSERT(listener_ == nullptr, "a name was asked for while the channel was busy");
     listener_ = &listener;
     family_ = family;
+    last_rcode_ = 0;
     ares_addrinfo_hints hints{};
     hints.ai_family = family;
     hints.ai_socktype = SOCK_STREAM;

@@ -55,12 +55,14 @@ class DnsChannel : private torc::detail::Timer {
     void process(int readable, int writable) noexcept;
     void settle() noexcept;
     void arm_timer() noexcept;
+    [[nodiscard]] int cause(int status) const noexcept;
     static void timer_fired(Timer& timer) noexcept;
 
     Executor& executor_;
     ares_channeldata* ares_ = nullptr;
     Listener* listener_ = nullptr;
     int family_ = 0;
+    int last_rcode_ = 0;
     std::optional<DnsAnswer> answer_;
     std::vector<DnsSocket*> sockets_;  // each owns itself, see DnsSocket
 };
