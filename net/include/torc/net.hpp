@@ -11,4 +11,5 @@
 #include <torc/net/tls_options.hpp>
 #include <torc/net/tls_selfsigned.hpp>
 #include <torc/net/tls_stream.hpp>
+#include <torc/net/udp.hpp>
 #include <torc/runtime.hpp>

@@ -1,0 +1,189 @@
+#include <torc/net/udp.hpp>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+// Theory of operation. A datagram is one sendmsg or recvmsg of the ring. The record owns the descriptor and knows the
+// two operations that may be in flight; closing cancels them, awaits their ends, and then closes.
+
+namespace torc::net {
+
+class DatagramRecord final : public close_record {
+   public:
+    DatagramRecord(Executor& executor, int fd, const Address& local) noexcept
+        : close_record(executor), file_{fd, false}, local_(local), close_(op_kind::close, &file_, closed) {
+        close_.owner = this;
+        executor.driver().opened_outside();
+    }
+    [[nodiscard]] const Address& local() const noexcept { return local_; }
+
+   private:
+    friend class detail::message_awaitable;
+    struct closing_operation : operation {
+        using operation::operation;
+        DatagramRecord* owner = nullptr;
+    };
+
+    void start_close() noexcept override {
+        for (detail::message_awaitable* each : {reader_, writer_}) {
+            if (each == nullptr) continue;
+            each->closed_meanwhile_ = true;
+            executor().driver().cancel(*each);
+        }
+        go_on_closing();
+    }
+    void go_on_closing() noexcept {
+        if (is_open() || reader_ != nullptr || writer_ != nullptr) return;
+        executor().driver().submit(close_);
+    }
+    static void closed(operation& op) noexcept {
+        static_cast<closing_operation&>(op).owner->close_done(
+            op.result < 0 ? std::error_code{-op.result, std::generic_category()} : std::error_code{});
+    }
+
+    descriptor file_;
+    Address local_;
+    closing_operation close_;
+    detail::message_awaitable* reader_ = nullptr;
+    detail::message_awaitable* writer_ = nullptr;
+};
+
+namespace detail {
+
+struct message_awaitable::Headers {
+    msghdr message{};
+    iovec part{};
+    sockaddr_storage from{};
+};
+
+message_awaitable::message_awaitable(op_kind what, DatagramRecord* socket, std::span<std::byte> bytes,
+                                     const Address& peer) noexcept
+    : operation(what, nullptr, completed), peer_(peer), socket_(socket), bytes_(bytes) {}
+
+message_awaitable::message_awaitable(message_awaitable&& other) noexcept
+    : leaf(std::move(other)), operation(other), peer_(other.peer_), socket_(other.socket_), bytes_(other.bytes_) {}
+
+message_awaitable::~message_awaitable() {
+    TORC_ASSERT(state == op_state::idle, "a datagram operation was destroyed while the kernel still worked on it");
+}
+
+bool message_awaitable::begin(torc::detail::task_state& task) noexcept {
+    task_ = &task;
+    if (socket_ == nullptr || !socket_->is_open()) {
+        refused_ = make_error_code(errc::closed);
+        return false;
+    }
+    message_awaitable*& place = operation::kind == op_kind::receive_message ? socket_->reader_ : socket_->writer_;
+    if (place != nullptr) {
+        refused_ = make_error_code(errc::busy);
+        return false;
+    }
+    if (!enter(task)) return false;
+    place = this;
+    headers_ = std::make_unique<Headers>();
+    headers_->part = {bytes_.data(), bytes_.size()};
+    headers_->message.msg_iov = &headers_->part;
+    headers_->message.msg_iovlen = 1;
+    if (operation::kind == op_kind::receive_message) {
+        headers_->message.msg_name = &headers_->from;
+        headers_->message.msg_namelen = sizeof headers_->from;
+    } else {
+        headers_->message.msg_name = const_cast<sockaddr*>(peer_.data());
+        headers_->message.msg_namelen = peer_.size();
+    }
+    address = &headers_->message;
+    file = &socket_->file_;
+    socket_->executor().driver().submit(*this);
+    return true;
+}
+
+void message_awaitable::completed(operation& op) noexcept {
+    auto& self = static_cast<message_awaitable&>(op);
+    DatagramRecord& socket = *self.socket_;
+    (op.kind == op_kind::receive_message ? socket.reader_ : socket.writer_) = nullptr;
+    self.ready();
+    if (!socket.is_open()) socket.go_on_closing();
+}
+
+void message_awaitable::cancel() noexcept { socket_->executor().driver().cancel(*this); }
+
+bool message_awaitable::truncated() const noexcept { return (headers_->message.msg_flags & MSG_TRUNC) != 0; }
+
+torc::result<std::size_t> message_awaitable::settle() {
+    const char* const what = to_string(operation::kind);
+    if (refused_) return std::unexpected{Error{refused_, phase::none, what}};
+    throw_if_cancelled();
+    if (operation::result >= 0) {
+        if (operation::kind == op_kind::receive_message) {
+            peer_ = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&headers_->from), headers_->message.msg_namelen);
+        }
+        return static_cast<std::size_t>(operation::result);
+    }
+    if (closed_meanwhile_) return std::unexpected{Error{errc::closed, phase::none, what}};
+    if (operation::result == -ECANCELED && cancel_requested) throw torc::cancelled{};
+    Error error = error_from_result(operation::result, phase::none, what);
+    if (!peer_.empty()) error.with_peer(peer_.to_string());
+    return std::unexpected{std::move(error)};
+}
+
+}  // namespace detail
+
+send_datagram_awaitable::send_datagram_awaitable(DatagramRecord* socket, std::span<const std::byte> bytes,
+                                                 const Address& to) noexcept
+    : message_awaitable(op_kind::send_message, socket, {const_cast<std::byte*>(bytes.data()), bytes.size()}, to) {}
+
+torc::result<void> send_datagram_awaitable::take() {
+    auto sent = settle();
+    if (!sent) return std::unexpected{std::move(sent).error()};
+    return {};
+}
+
+void send_datagram_awaitable::await_resume() {
+    auto sent = take();
+    if (!sent) torc::detail::throw_error(std::move(sent).error(), task_);
+}
+
+receive_datagram_awaitable::receive_datagram_awaitable(DatagramRecord* socket, std::span<std::byte> buffer) noexcept
+    : message_awaitable(op_kind::receive_message, socket, buffer, {}) {}
+
+torc::result<Datagram> receive_datagram_awaitable::take() {
+    auto received = settle();
+    if (!received) return std::unexpected{std::move(received).error()};
+    return Datagram{*received, peer_, truncated()};
+}
+
+Datagram receive_datagram_awaitable::await_resume() {
+    auto received = take();
+    if (!received) torc::detail::throw_error(std::move(received).error(), task_);
+    return *received;
+}
+
+UdpSocket UdpSocket::bind(const Address& address) {
+    auto fail = [&address](int error) {
+        Error failed{std::error_code{error, std::generic_category()}, phase::none, "bind"};
+        failed.with_peer(address.to_string());
+        throw failed;
+    };
+    const int fd = ::socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) fail(errno);
+    sockaddr_storage name{};
+    socklen_t size = sizeof name;
+    if (::bind(fd, address.data(), address.size()) != 0 ||
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) {
+        const int error = errno;
+        ::close(fd);
+        fail(error);
+    }
+    const Address local = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
+    return UdpSocket{new DatagramRecord{Executor::here(), fd, local}};
+}
+
+close_awaitable UdpSocket::close() noexcept { return close_awaitable{socket_.get()}; }
+bool UdpSocket::is_open() const noexcept { return socket_ != nullptr && socket_->is_open(); }
+const Address& UdpSocket::local() const noexcept { return socket_->local(); }
+void UdpSocket::Abandon::operator()(DatagramRecord* record) const noexcept { close_record::abandon(record); }
+
+}  // namespace torc::net
