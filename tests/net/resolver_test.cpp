@@ -18,6 +18,7 @@
 #include <torc/runtime/offload.hpp>
 #include <torc/runtime/race.hpp>
 
+#include "../../net/resolver_cache.hpp"
 #include "dns_server.hpp"
 #include "leak_check.hpp"
 
@@ -412,6 +413,26 @@ TEST_CASE("the cache is bounded: what was not used for the longest time goes") {
         CHECK(resolver().statistics().lookups == 4);
         CHECK(resolver().statistics().cache_hits == 2);
     });
+}
+
+TEST_CASE("what is in the cache expires at its time, and a new answer takes the place of an old one") {
+    torc::net::dns::DnsCache cache;
+    const auto at = [](int second) { return torc::Clock::time_point{std::chrono::seconds{second}}; };
+    cache.store("a", Addresses{Address::loopback(1)}, at(10), 2);
+    REQUIRE(cache.find("a", at(0)) != nullptr);
+    REQUIRE(cache.find("a", at(9)) != nullptr);
+    CHECK(cache.find("a", at(10)) == nullptr);
+    CHECK(cache.find("a", at(0)) == nullptr);
+    cache.store("a", Addresses{Address::loopback(1)}, at(10), 2);
+    cache.store("a", Addresses{Address::loopback(2)}, at(20), 2);
+    REQUIRE(cache.find("a", at(15)) != nullptr);
+    CHECK(cache.find("a", at(15))->value() == Addresses{Address::loopback(2)});
+    cache.store("b", Addresses{}, at(20), 2);
+    cache.store("c", Addresses{}, at(20), 2);
+    CHECK(cache.find("a", at(15)) == nullptr);
+    CHECK(cache.find("b", at(15)) != nullptr);
+    cache.store("d", Addresses{}, at(20), 0);
+    CHECK(cache.find("d", at(15)) == nullptr);
 }
 
 TEST_CASE("an address is its own answer") {
