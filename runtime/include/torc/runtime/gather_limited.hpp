@@ -26,7 +26,10 @@ struct limited_work {
 
 template <class Work>
 task<> limited_worker(Work& work) {
+    const child_group& scope = *Executor::here().running()->scope;
     while (work.next != std::ranges::end(work.range)) {
+        // Items that never wait would not notice; and none may be begun any more.
+        if (scope.cancelled()) throw torc::cancelled{};
         const std::size_t index = work.started++;
         auto one = as_task(work.function(*work.next));
         ++work.next;
