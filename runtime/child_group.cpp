@@ -20,7 +20,7 @@ void child_group::open(Executor& executor, task_state* owner) noexcept {
         return;
     }
     deadline_ = std::min(deadline_, outer_->deadline_);
-    cancelled_ = outer_->cancelled_;
+    cancelled_ = cancelled_ || outer_->cancelled_;
 }
 
 void child_group::start(task_state& child) noexcept {
