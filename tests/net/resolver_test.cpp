@@ -17,6 +17,7 @@
 #include <torc/runtime/gather_settled.hpp>
 #include <torc/runtime/offload.hpp>
 #include <torc/runtime/race.hpp>
+#include <torc/runtime/time.hpp>
 
 #include "../../net/resolver_cache.hpp"
 #include "dns_server.hpp"
@@ -93,6 +94,13 @@ std::string look_up_once(const ResolverOptions& options, const std::string& host
 task<> asked(DnsServer& server, std::string name, std::size_t count) {
     // Captures that are trivial to copy: GCC 12 destroys others twice in a co_await.
     const auto wait = [&server, &name, count] { server.wait_for_questions(name, count); };
+    co_await torc::offload(wait);
+}
+
+/// Lets both ends close the connections of this executor's resolver, which are descriptors of this process too.
+task<> disconnected(DnsServer& server) {
+    while (torc::Executor::here().statistics().open_closes > 0) co_await torc::yield();
+    const auto wait = [&server] { server.wait_until_disconnected(); };
     co_await torc::offload(wait);
 }
 
@@ -232,9 +240,10 @@ TEST_CASE("an answer that is too long for a datagram is fetched over TCP") {
     torc::test::DnsRecords records{.truncated = true};
     for (int index = 1; index <= 200; ++index) records.a.push_back("127.0.1." + std::to_string(index));
     server.set("long.test", records);
-    with_resolver(asking(server), []() -> task<> {
+    with_resolver(asking(server), [&]() -> task<> {
         const Addresses found = co_await resolver().resolve("long.test", 80);
         CHECK(found.size() == 200);
+        co_await disconnected(server);
     });
     CHECK(server.questions_over_tcp("long.test") == 2);
 }
@@ -250,6 +259,7 @@ TEST_CASE("a connection to a name server that is cancelled leaves nothing") {
             CHECK(first.index() <= 1);
             resolver().clear_cache();
         }
+        co_await disconnected(server);
     });
 }
 

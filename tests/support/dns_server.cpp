@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <system_error>
 
@@ -93,6 +92,7 @@ DnsServer::~DnsServer() {
     }
     eventfd_write(wake_fd_, 1);
     thread_.join();
+    for (const Connection& connection : connections_) close(connection.fd);
     close(udp_fd_);
     close(tcp_fd_);
     close(wake_fd_);
@@ -123,24 +123,20 @@ std::size_t DnsServer::questions_over_tcp(const std::string& name) {
 
 void DnsServer::wait_for_questions(const std::string& name, std::size_t count) {
     std::unique_lock lock{mutex_};
-    asked_.wait(lock, [&] { return udp_count_[name] >= count; });
+    changed_.wait(lock, [&] { return udp_count_[name] >= count; });
 }
 
-/// Leaves the process's descriptor table for a copy with nothing in it but what is served.
-void DnsServer::leave_descriptor_table() const {
-    std::array<int, 3> kept{udp_fd_, tcp_fd_, wake_fd_};
-    std::ranges::sort(kept);
-    unsigned first = 3;
-    for (const int fd : kept) {
-        const auto number = static_cast<unsigned>(fd);
-        if (first < number) checked(close_range(first, number - 1, CLOSE_RANGE_UNSHARE));
-        first = number + 1;
+void DnsServer::wait_until_disconnected() {
+    std::unique_lock lock{mutex_};
+    idle_rounds_ = 0;
+    // The first round may have looked before this was called.
+    while (idle_rounds_ < 2) {
+        eventfd_write(wake_fd_, 1);
+        changed_.wait(lock);
     }
-    checked(close_range(first, ~0U, CLOSE_RANGE_UNSHARE));
 }
 
 void DnsServer::serve() {
-    leave_descriptor_table();
     for (;;) {
         std::vector<pollfd> watched{{wake_fd_, POLLIN, 0}, {udp_fd_, POLLIN, 0}, {tcp_fd_, POLLIN, 0}};
         for (const Connection& connection : connections_) watched.push_back({connection.fd, POLLIN, 0});
@@ -150,7 +146,7 @@ void DnsServer::serve() {
         std::deque<std::pair<Question, Peer>> released;
         {
             const std::lock_guard lock{mutex_};
-            if (stopping_) break;
+            if (stopping_) return;
             for (auto at = held_.begin(); at != held_.end();) {
                 if (records_[at->first.name].held) {
                     ++at;
@@ -170,12 +166,12 @@ void DnsServer::serve() {
             close(std::exchange(connection.fd, -1));
         }
         std::erase_if(connections_, [](const Connection& connection) { return connection.fd < 0; });
-        if (const int accepted = accept4(tcp_fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK); accepted >= 0) {
-            connections_.push_back({accepted, {}});
-        }
+        const int accepted = accept4(tcp_fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (accepted >= 0) connections_.push_back({accepted, {}});
+        const std::lock_guard lock{mutex_};
+        idle_rounds_ = accepted < 0 && connections_.empty() ? idle_rounds_ + 1 : 0;
+        changed_.notify_all();
     }
-    // The kernel closes a thread's own table only some time after it can be joined.
-    close_range(3, ~0U, 0);
 }
 
 void DnsServer::read_datagrams() {
@@ -226,7 +222,7 @@ void DnsServer::handle(const std::string& message, const Peer& peer) {
     {
         const std::lock_guard lock{mutex_};
         ++(peer.tcp ? tcp_count_ : udp_count_)[question.name];
-        asked_.notify_all();
+        changed_.notify_all();
         const auto found = records_.find(question.name);
         if (found != records_.end() && found->second.held) {
             held_.emplace_back(std::move(question), peer);

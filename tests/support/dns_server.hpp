@@ -51,6 +51,8 @@ class DnsServer {
     [[nodiscard]] std::size_t questions_over_tcp(const std::string& name);
     /// Blocks until a name was asked for so often.
     void wait_for_questions(const std::string& name, std::size_t count);
+    /// Blocks until the server has closed its end of every connection that was made and closed before.
+    void wait_until_disconnected();
 
    private:
     struct Peer {
@@ -70,7 +72,6 @@ class DnsServer {
     };
 
     void serve();
-    void leave_descriptor_table() const;
     void read_datagrams();
     bool read_connection(Connection& connection);
     void handle(const std::string& message, const Peer& peer);
@@ -85,8 +86,9 @@ class DnsServer {
     std::vector<Connection> connections_;
 
     std::mutex mutex_;
-    std::condition_variable asked_;
+    std::condition_variable changed_;
     bool stopping_ = false;
+    int idle_rounds_ = 0;  // since a connection was last seen
     std::map<std::string, DnsRecords> records_;
     std::map<std::string, std::size_t> udp_count_;
     std::map<std::string, std::size_t> tcp_count_;
