@@ -20,6 +20,13 @@ class scope final : private detail::fail_fast_group {
         TORC_ASSERT(open_, "a task was spawned on a scope that was already left");
         start(child.release());
     }
+    /// The same for a callable that gives the child, such as a capturing lambda: it is kept for as long as the child
+    /// runs, whereas `spawn(lambda())` would leave the child with the captures of a lambda that is gone.
+    template <class Function>
+        requires std::same_as<std::invoke_result_t<Function&>, task<>>
+    void spawn(Function function) {
+        spawn(call_kept(std::move(function)));
+    }
     /// Cancels the body and all children; `with_scope` then returns normally.
     void cancel() noexcept {
         asked_ = true;
@@ -34,6 +41,11 @@ class scope final : private detail::fail_fast_group {
     friend task<> with_scope(Body body);
 
     scope() noexcept : fail_fast_group("scope") {}
+
+    template <class Function>
+    static task<> call_kept(Function function) {
+        co_await function();
+    }
 
     /// Runs the body as the first child and awaits them all.
     class awaiter {
