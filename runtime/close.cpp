@@ -3,6 +3,9 @@
 // Theory of operation. The account of a close is taken when it begins: the running task, because destructors run inside
 // the task whose frame they leave. `account_` may then wait in its final suspension for `close_ended`, and its frame
 // stays until that has come; so the pointer is good for as long as it is needed.
+//
+// A close may be over before `start_close` returns, and the record may be gone before the task that awaits its close
+// runs again; so the outcome is copied into the awaitable, which from then on does not look at the record.
 
 namespace torc {
 
@@ -27,25 +30,29 @@ void close_record::close_done(std::error_code error) noexcept {
     error_ = error;
     // One whose outcome somebody awaits is reported there, one from a destructor is counted.
     executor_->close_ended(account_, !error || waiter_ != nullptr);
-    if (waiter_ != nullptr) std::exchange(waiter_, nullptr)->ready();
+    if (waiter_ != nullptr) std::exchange(waiter_, nullptr)->closed(error);
     if (abandoned_) delete this;
 }
 
 bool close_awaitable::begin(detail::task_state& task) noexcept {
     TORC_ASSERT(record_->waiter_ == nullptr, "two tasks close the same resource at once");
-    enter_shielded(task);
     record_->waiter_ = this;
-    if (record_->stage_ == close_record::stage::open) record_->begin_close();
-    if (record_->stage_ == close_record::stage::closed) {
-        record_->waiter_ = nullptr;
-        leave();
-        return false;
-    }
-    return true;
+    enter_shielded(task);
+    if (record_->is_open()) record_->begin_close();
+    suspended_ = record_ != nullptr;
+    if (!suspended_) leave();
+    return suspended_;
+}
+
+void close_awaitable::closed(std::error_code error) noexcept {
+    record_ = nullptr;
+    error_ = error;
+    if (suspended_) ready();
 }
 
 result<void> close_awaitable::take() {
-    if (record_ != nullptr && record_->error_) return std::unexpected{Error{record_->error_, phase::close, "close"}};
+    const std::error_code error = record_ != nullptr ? record_->error_ : error_;
+    if (error) return std::unexpected{Error{error, phase::close, "close"}};
     return {};
 }
 

@@ -73,8 +73,12 @@ class [[nodiscard]] close_awaitable final : public detail::leaf {
    private:
     friend class close_record;
     bool begin(detail::task_state& task) noexcept;
+    /// By the record, which may be gone afterwards.
+    void closed(std::error_code error) noexcept;
 
     close_record* record_;
+    std::error_code error_;
+    bool suspended_ = false;
 };
 
 }  // namespace torc
