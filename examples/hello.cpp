@@ -1,17 +1,9 @@
 // The program of the guide's first page: two sites, checked at the same time.
 
 #include <fmt/core.h>
-
-#include <string>
 #include <torc/http.hpp>
 
 using namespace torc;
-
-std::string trim(const std::string& text) {
-    const std::size_t first = text.find_first_not_of(" \t\r\n");
-    if (first == text.npos) return {};
-    return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
 
 // clang-format off
 task<> check(std::string url) {

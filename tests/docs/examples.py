@@ -3,8 +3,10 @@
 
 generate OUTPUT PAGE...   writes one C++ source with every ```cpp block that defines example(), in a namespace each
 check PROGRAM PAGE...     runs every block and compares what it prints with the ```text block beneath it; a block marked
-                          `dies` must end by a signal and say the text on standard error
+                          `dies` must end by a signal and say the text on standard error; a whole program must stand,
+                          word for word, among the examples beside the pages, which are built and run as well
 """
+import pathlib
 import re
 import subprocess
 import sys
@@ -34,6 +36,18 @@ def blocks(pages):
                 yield f"{page.rsplit('/', 1)[-1]}:{line}", found[1].strip(), found[2], found[3] or ""
 
 
+def whole_programs(pages):
+    for page in pages:
+        for found in BLOCK.finditer(open(page, encoding="utf-8").read()):
+            if "int main(" in found[2]:
+                yield page, found[2]
+
+
+def words(program):
+    """What counts of a program: not its comments' lines, nor its blank ones."""
+    return [line for line in program.splitlines() if line.strip() and not line.startswith("//")]
+
+
 def generate(output, pages):
     source, cases = PREAMBLE, ""
     for number, (_, _, code, _) in enumerate(blocks(pages)):
@@ -55,6 +69,12 @@ def check(program, pages):
         passed, failed = passed + good, failed + (not good)
         if not good:
             print(f"{place}: expected {expected!r}, status {ran.returncode}, said {ran.stdout!r} and {ran.stderr!r}")
+    for page, program in whole_programs(pages):
+        examples = pathlib.Path(page).parent.joinpath("examples").glob("*.cpp")
+        good = any(words(program) == words(each.read_text()) for each in examples)
+        passed, failed = passed + good, failed + (not good)
+        if not good:
+            print(f"{page}: the program is none of the examples")
     print(f"test cases: {passed + failed} | {passed} passed | {failed} failed")
     return 0 if passed and not failed else 1
 

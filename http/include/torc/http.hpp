@@ -14,6 +14,7 @@
 #include <torc/http/server.hpp>
 #include <torc/http/session.hpp>
 #include <torc/http/status.hpp>
+#include <torc/http/text.hpp>
 #include <torc/http/transport.hpp>
 #include <torc/http/url.hpp>
 #include <torc/net.hpp>
