@@ -304,6 +304,31 @@ TEST_SUITE("the end of a TLS stream") {
         }
     }
 
+    TEST_CASE("those who wait in a stream that goes away are told that it was closed") {
+        event done;
+        run_clean([&] {
+            return meet(
+                Meeting{}, [&](TlsStream&) -> task<> { co_await done.wait(); },
+                [&](TlsStream& client) -> task<> {
+                    const std::string text = pattern(50'000'000);
+                    auto read = [&]() -> task<> {
+                        const Error error = co_await error_of(client.receive());
+                        CHECK(error.code() == errc::closed);
+                    };
+                    auto write = [&]() -> task<> {
+                        const Error error = co_await error_of(client.send(text));
+                        CHECK(error.code() == errc::closed);
+                    };
+                    auto drop = [&]() -> task<> {
+                        co_await until_still();
+                        const TlsStream gone = std::move(client);
+                    };
+                    co_await gather(read(), write(), drop());
+                    done.set();
+                });
+        });
+    }
+
     TEST_CASE("cancelling everything at every await of a conversation leaves nothing behind") {
         for (const TlsVersion version : both_versions) {
             const Meeting meeting = Meeting::of(version);
