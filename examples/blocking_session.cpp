@@ -32,8 +32,8 @@ class Site {
         http::Server server{net::TcpListener::bind(net::Address::loopback(0)),
                             [](http::ServerRequest& request, http::Responder& response) -> task<> {
                                 const std::string entry = co_await request.text();
-                                co_await response.send(
-                                    200, entry.empty() ? "Hello.\n" : "Thank you for: " + entry + "\n", "text/plain");
+                                std::string text = entry.empty() ? "Hello.\n" : "Thank you for: " + entry + "\n";
+                                co_await response.send(200, std::move(text), "text/plain");
                             }};
         server_ = &server;
         ready_.set_value(server.local().port());

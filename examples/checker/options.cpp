@@ -131,6 +131,14 @@ Options understand(Words words) {
     return options;
 }
 
+/// An option without a value, or a flag with one. The parser's own words begin with the option.
+UsageError mismatch(const CLI::ArgumentMismatch& error) {
+    const std::string text = one_line(error.what());
+    const std::string option = text.substr(0, text.find_first_of(": "));
+    if (text.find("flag override") == text.npos) return UsageError{fmt::format("{} needs a value", option)};
+    return UsageError{fmt::format("--{} takes no value", option)};
+}
+
 /// What the parser has to complain about, in the tone of the rest.
 UsageError complaint(const CLI::ParseError& error) {
     std::string text = one_line(error.what());
@@ -176,8 +184,8 @@ std::optional<Options> parse_options(int count, char** arguments) {
     app.add_option("-X,--method", words.method, "The method of the requests (GET)")->type_name("METHOD");
     one_each(app.add_option("-H,--header", words.headers, "Send this header with the requests; repeatable")
                  ->type_name("'NAME: VALUE'"));
-    app.add_flag("--json", json, "Print one JSON object a line");
-    app.add_flag("-q,--quiet", quiet, "Print only what failed, and no progress");
+    app.add_flag("--json", json, "Print one JSON object a line")->disable_flag_override();
+    app.add_flag("-q,--quiet", quiet, "Print only what failed, and no progress")->disable_flag_override();
     try {
         app.parse(count, arguments);
     } catch (const CLI::CallForHelp&) {
@@ -189,6 +197,8 @@ std::optional<Options> parse_options(int count, char** arguments) {
     } catch (const CLI::ExtrasError&) {
         throw UsageError{fmt::format("there is no option {} (torc-check --help tells what there is)",
                                      one_line(app.remaining().empty() ? "" : app.remaining().front()))};
+    } catch (const CLI::ArgumentMismatch& error) {
+        throw mismatch(error);
     } catch (const CLI::ParseError& error) {
         throw complaint(error);
     }
