@@ -278,7 +278,9 @@ TEST_SUITE("http server: time") {
         ServerOptions options;
         options.write_timeout = 30ms;
         auto handler = [](ServerRequest&, Responder& response) -> task<> {
-            co_await response.send(200, std::string(64'000'000, 'x'));
+            std::string more_than_sockets_hold;
+            more_than_sockets_hold.resize(64'000'000, 'x');
+            co_await response.send(200, std::move(more_than_sockets_hold));
         };
         auto body = [](http::Server& server) -> task<> {
             RawClient client = co_await RawClient::connect(server);
@@ -307,6 +309,7 @@ TEST_SUITE("http server: connections") {
                 co_await client.exchange("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n", ok("GET " + path + " "));
             };
             std::vector<task<>> visits;
+            visits.reserve(50);
             for (int number = 0; number < 50; ++number) visits.push_back(visit(number));
             co_await gather(std::move(visits));
         });
