@@ -84,7 +84,8 @@ class DnsSocket {
    public:
     DnsSocket(DnsChannel& channel, int fd, bool datagrams)
         : datagrams_(datagrams), channel_(&channel), executor_(channel.executor_), file_{fd, false} {
-        poll_.socket = this;
+        poll_.socket = close_.socket = this;
+        executor_.driver().opened_outside();
     }
     [[nodiscard]] int fd() const noexcept { return file_.value; }
     [[nodiscard]] bool datagrams() const noexcept { return datagrams_; }
@@ -102,35 +103,34 @@ class DnsSocket {
         executor_.driver().submit(poll_);
     }
 
-    /// Closes now or when the poll has ended, and frees this object.
+    /// Closes through the driver, once the poll has ended, and then frees this object.
     void close() noexcept {
         channel_ = nullptr;
-        if (poll_.state == op_state::idle) {
-            ::close(file_.value);
-            delete this;
-            return;
-        }
         executor_.close_began(nullptr);
-        executor_.driver().cancel(poll_);
+        if (poll_.state == op_state::idle) {
+            executor_.driver().submit(close_);
+        } else {
+            executor_.driver().cancel(poll_);
+        }
     }
 
    private:
-    struct Poll : operation {
-        explicit Poll(descriptor& watched) noexcept : operation(op_kind::poll, &watched, completed) {}
+    struct Owned : operation {
+        using operation::operation;
         DnsSocket* socket = nullptr;
     };
     ~DnsSocket() = default;
 
-    static void completed(operation& op) noexcept { static_cast<Poll&>(op).socket->polled(op.result); }
+    static void completed(operation& op) noexcept { static_cast<Owned&>(op).socket->polled(op.result); }
+    static void closed(operation& op) noexcept {
+        DnsSocket* const self = static_cast<Owned&>(op).socket;
+        Executor& executor = self->executor_;
+        delete self;
+        executor.close_ended(nullptr, true);
+    }
 
     void polled(int result) noexcept {
-        if (channel_ == nullptr) {
-            Executor& executor = executor_;
-            ::close(file_.value);
-            delete this;
-            executor.close_ended(nullptr, true);
-            return;
-        }
+        if (channel_ == nullptr) return executor_.driver().submit(close_);
         if (result == -ECANCELED) return watch();
         // A poll that failed is shown to c-ares as readiness: the read that follows says what is wrong.
         const bool broken = result < 0 || (result & (POLLERR | POLLHUP | POLLNVAL)) != 0;
@@ -143,7 +143,8 @@ class DnsSocket {
     DnsChannel* channel_;
     Executor& executor_;
     descriptor file_;
-    Poll poll_{file_};
+    Owned poll_{op_kind::poll, &file_, completed};
+    Owned close_{op_kind::close, &file_, closed};
     int wanted_ = 0;
 };
 
