@@ -88,9 +88,9 @@ struct TlsStream::State {
 
     TcpStream tcp;
     tls::Engine engine;
-    BufferSlice input;                   // the engine's window, while it is not used up
+    BufferSlice input;  // the engine's window, while it is not used up
     mutex sending;
-    std::optional<Error> send_failure;   // of a reader's flush, until it is known what the peer had to say
+    std::optional<Error> send_failure;  // of a reader's flush, until it is known what the peer had to say
     bool reading = false;
     bool writing = false;
     bool broken = false;

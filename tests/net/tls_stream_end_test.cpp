@@ -242,6 +242,31 @@ TEST_SUITE("the end of a TLS stream") {
         }
     }
 
+    TEST_CASE("nor is one of which nothing left") {
+        for (const TlsVersion version : both_versions) {
+            run_clean([version] {
+                return meet(
+                    Meeting::of(version),
+                    [version](TlsStream& server) -> task<> {
+                        const Error error = co_await error_of(receive_all(server));
+                        const bool reset = version == TlsVersion::tls1_3 && error.code() == std::errc::connection_reset;
+                        CHECK((reset || error.code() == tls_errc::truncated));
+                    },
+                    [](TlsStream& client) -> task<> {
+                        co_await client.flush();
+                        co_await until_still();
+                        // The send is cancelled before the driver hands it to the kernel, but its record is numbered.
+                        auto at_once = []() -> task<> { co_return; };
+                        const auto first = co_await race(client.send("never"), at_once());
+                        CHECK(first.index() == 1);
+                        CHECK_FALSE(client.record().output_broken());
+                        const Error error = co_await error_of(client.send("more"));
+                        CHECK(error.code() == std::errc::broken_pipe);
+                    });
+            });
+        }
+    }
+
     TEST_CASE("a failed send leaves what the peer had said to be received") {
         for (const TlsVersion version : both_versions) {
             run_clean([version] {

@@ -46,7 +46,7 @@ struct OpensslServer {
         address = Address::loopback(static_cast<std::uint16_t>(std::stoi(at.substr(at.rfind(':') + 1))));
     }
     static std::vector<std::string> arguments(const Files& files, TlsVersion version, std::vector<std::string> more) {
-        std::vector<std::string> all{"openssl", "s_server", "-accept", "127.0.0.1:0",     "-cert",
+        std::vector<std::string> all{"openssl",         "s_server", "-accept", "127.0.0.1:0",      "-cert",
                                      files.certificate, "-key",     files.key, option_for(version)};
         all.insert(all.end(), more.begin(), more.end());
         return all;
@@ -57,9 +57,9 @@ struct OpensslServer {
 
 std::vector<std::string> openssl_client(const Files& files, const Address& address, TlsVersion version,
                                         std::vector<std::string> more) {
-    std::vector<std::string> all{"openssl",  "s_client",  "-connect",  address.to_string(),    "-servername", "site.test",
-                                 "-CAfile", files.root, "-verify_return_error", "-verify_hostname", "site.test",
-                                 "-quiet",  "-no_ign_eof", option_for(version)};
+    std::vector<std::string> all{"openssl",   "s_client", "-connect",    address.to_string(),    "-servername",
+                                 "site.test", "-CAfile",  files.root,    "-verify_return_error", "-verify_hostname",
+                                 "site.test", "-quiet",   "-no_ign_eof", option_for(version)};
     all.insert(all.end(), more.begin(), more.end());
     return all;
 }
@@ -116,7 +116,8 @@ TEST_SUITE("TLS streams and OpenSSL's programs") {
         const Files files;
         for (const TlsVersion version : both_versions) {
             CAPTURE(to_string(version));
-            OpensslServer server{files, version, {"-rev", "-CAfile", files.root, "-Verify", "2", "-verify_return_error"}};
+            OpensslServer server{
+                files, version, {"-rev", "-CAfile", files.root, "-Verify", "2", "-verify_return_error"}};
             TlsClientOptions options = world().client();
             options.identity = files.alice;
             const Meeting known{TlsContext::client(options), TlsContext::client(options), {"site.test"}};

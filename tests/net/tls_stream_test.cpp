@@ -250,8 +250,7 @@ TEST_SUITE("tls stream") {
             Error seen{std::error_code{}};
             std::string peer;
             run_clean([&]() -> task<> {
-                const Meeting meeting{TlsContext::server(one.server), TlsContext::client(one.client),
-                                      {one.host}};
+                const Meeting meeting{TlsContext::server(one.server), TlsContext::client(one.client), {one.host}};
                 TcpListener listener = TcpListener::bind(Address::loopback(0));
                 peer = listener.local().to_string();
                 auto serve = [&]() -> task<> {

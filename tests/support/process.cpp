@@ -138,7 +138,8 @@ void Process::signal(int number) noexcept {
     if (pid_ > 0) ::kill(pid_, number);
 }
 
-TemporaryDirectory::TemporaryDirectory() : path_((std::filesystem::temp_directory_path() / "torc-test-XXXXXX").string()) {
+TemporaryDirectory::TemporaryDirectory()
+    : path_((std::filesystem::temp_directory_path() / "torc-test-XXXXXX").string()) {
     if (::mkdtemp(path_.data()) == nullptr) {
         throw std::runtime_error("making a temporary directory: " + std::string(std::strerror(errno)));
     }

@@ -13,14 +13,14 @@ namespace torc::net {
 
 /// A TLS connection whose handshake is complete.
 /// Lifetime: owns the socket and the TLS state. The destructor submits the close, with close_notify in it, and returns;
-///           the task whose frame is left awaits it. Movable, also while other tasks wait in it; one that was moved from
-///           may only be destroyed or assigned to. An idle connection holds no buffer.
+///           the task whose frame is left awaits it. Movable, also while other tasks wait in it; one that was moved
+///           from may only be destroyed or assigned to. An idle connection holds no buffer.
 /// Requires: one reader and one writer at a time, of any tasks of the same executor.
 class TlsStream {
    public:
     /// Takes a connected stream and does the client's part of the handshake.
     /// Shape:    the handshake's last flight waits for the first send, or for the first receive that has to wait, and
-    ///           so costs no packet of its own. `send({})` sends it at once.
+    ///           so costs no packet of its own. `flush` sends it at once.
     /// Errors:   phase::tls, with the peer: tls_errc, or what the socket said. The peer is told by an alert, the stream
     ///           is closed. A TLS 1.3 server that refuses this side's certificate says so to the first receive.
     [[nodiscard]] static task<TlsStream> connect(TcpStream stream, TlsContext context, tls::ClientSide side);
@@ -48,7 +48,12 @@ class TlsStream {
     ///           sends give broken_pipe: the stream has a hole, and its end will not be called orderly. Receiving goes
     ///           on after a failed send, and may tell why it failed.
     [[nodiscard]] task<> send(std::span<const std::byte> bytes);
-    [[nodiscard]] task<> send(std::string_view text) { return send(std::as_bytes(std::span{text.data(), text.size()})); }
+    [[nodiscard]] task<> send(std::string_view text) {
+        return send(std::as_bytes(std::span{text.data(), text.size()}));
+    }
+
+    /// Sends at once what would go out with the next send: the handshake's last flight, tickets, a change of keys.
+    [[nodiscard]] task<> flush() { return send(std::span<const std::byte>{}); }
 
     /// Says close_notify and that nothing more will be sent; receiving goes on.
     [[nodiscard]] task<> shutdown_write();
