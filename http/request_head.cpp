@@ -30,9 +30,8 @@ std::string base64(std::string_view text) {
 
 bool is_one_of(std::string_view name, std::initializer_list<std::string_view> lower_case) noexcept {
     auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return std::ranges::any_of(lower_case, [&](std::string_view each) {
-        return std::ranges::equal(name, each, {}, lower);
-    });
+    return std::ranges::any_of(lower_case,
+                               [&](std::string_view each) { return std::ranges::equal(name, each, {}, lower); });
 }
 
 void add_default(Headers& headers, std::string_view name, std::string_view value) {
@@ -57,7 +56,8 @@ result<void> append_request(std::string& out, const Url& target, const Request& 
             if (is_one_of(name, {"host"})) continue;
             const bool of_session = source == &options.headers;
             if (of_session && request.headers.contains(name)) continue;
-            if (of_session && !with_credentials && is_one_of(name, {"authorization", "cookie", "proxy-authorization"})) {
+            if (of_session && !with_credentials &&
+                is_one_of(name, {"authorization", "cookie", "proxy-authorization"})) {
                 continue;
             }
             headers.add(name, value);

@@ -215,8 +215,8 @@ task<bool> ServerConnection::exchange() {
     co_await handle(request, response);
     if (output_broken_) co_return false;
     if (closing_ || input_broken_ || server_.stopping) {
-        // A client that has said or been told nothing of the end may be sending its next request at this moment, as with
-        // an idle connection; one that was told only now may not have read it yet.
+        // A client that has said or been told nothing of the end may be sending its next request at this moment, as
+        // with an idle connection; one that was told only now may not have read it yet.
         const bool told_by_us = closing_ && parser_.keep_alive();
         linger_ = input_broken_ || !parser_.done() || !in_.empty() || told_by_us;
         co_return false;

@@ -26,7 +26,8 @@ Request request_of(std::string method, std::string target) {
 
 }  // namespace
 
-AsyncSession::AsyncSession(std::string_view url, SessionOptions options) : AsyncSession(parsed(url), std::move(options)) {}
+AsyncSession::AsyncSession(std::string_view url, SessionOptions options)
+    : AsyncSession(parsed(url), std::move(options)) {}
 AsyncSession::AsyncSession(Url url, SessionOptions options)
     : state_(std::make_unique<SessionState>(for_http(std::move(url)), std::move(options))) {}
 AsyncSession::AsyncSession(AsyncSession&&) noexcept = default;

@@ -76,7 +76,8 @@ class SessionState::Turn {
     SessionState& session_;
 };
 
-SessionState::SessionState(Url where, SessionOptions chosen) : url(std::move(where)), options(std::move(chosen)), response_url(url) {}
+SessionState::SessionState(Url where, SessionOptions chosen)
+    : url(std::move(where)), options(std::move(chosen)), response_url(url) {}
 
 void SessionState::drop() noexcept {
     body_open_ = false;
@@ -212,7 +213,8 @@ task<SessionState::attempt> SessionState::try_exchange(const Url& target, Reques
     timings.wait += spent(since);
     if (!read) {
         const bool nothing_came = !connection_->parser.started();
-        if (may_repeat && reused && nothing_came && (is_gone(read.error()) || read.error().code() == errc::unexpected_eof)) {
+        if (may_repeat && reused && nothing_came &&
+            (is_gone(read.error()) || read.error().code() == errc::unexpected_eof)) {
             co_return attempt::connection_was_stale;
         }
         throw described(broken && nothing_came ? std::move(sent).error() : std::move(read).error(), phase::head, {});
@@ -318,8 +320,9 @@ task<> SessionState::read_head() {
         if (!connection.received.empty()) continue;
         auto finished = connection.parser.finish();
         if (!finished) throw described(std::move(finished).error(), phase::head, {});
-        throw described(Error{errc::unexpected_eof, phase::head, "", "the server closed the connection without an answer"},
-                        phase::head, {});
+        throw described(
+            Error{errc::unexpected_eof, phase::head, "", "the server closed the connection without an answer"},
+            phase::head, {});
     }
     head = connection.parser.take_response();
     content_length = connection.parser.content_length();
@@ -367,7 +370,8 @@ task<std::span<const std::byte>> SessionState::read_some() {
         }
     } guard{*this};
     if (!decoder_) {
-        auto made = options.decode ? Decoder::create(head.headers, options.limits) : Decoder::create("", options.limits);
+        auto made =
+            options.decode ? Decoder::create(head.headers, options.limits) : Decoder::create("", options.limits);
         if (!made) throw described(std::move(made).error(), phase::body, {});
         decoder_.emplace(std::move(*made));
         if (!decoder_->identity()) decoded_.resize(decoded_bytes);

@@ -75,8 +75,8 @@ class SessionState {
     std::optional<Decoder> decoder_;
     std::vector<std::byte> decoded_;
     std::span<const std::byte> undecoded_;
-    bool body_open_ = false;     // there may be more to read
-    bool wire_done_ = false;     // the message ended; the decoder may still hold something
+    bool body_open_ = false;  // there may be more to read
+    bool wire_done_ = false;  // the message ended; the decoder may still hold something
     bool busy_ = false;
     bool closed_ = false;
     bool forward_credentials_ = true;  // every redirect so far stayed on the origin that was asked for

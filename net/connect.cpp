@@ -15,9 +15,9 @@
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/timeout.hpp>
 
-// Theory of operation. Opening a connection is one chain: socket, options, connect; one submission and one wake-up where
-// the driver can chain behind the opening of a descriptor, one step after the other where it can not. A connect that
-// finished although it was cancelled is delivered; whoever drops the stream then closes it.
+// Theory of operation. Opening a connection is one chain: socket, options, connect; one submission and one wake-up
+// where the driver can chain behind the opening of a descriptor, one step after the other where it can not. A connect
+// that finished although it was cancelled is delivered; whoever drops the stream then closes it.
 
 namespace torc::net {
 namespace {
@@ -119,8 +119,9 @@ Error connect_error(std::error_code code, const Address& peer) {
     return error;
 }
 
-task<TcpStream> connect_without_limit(Address address, ConnectOptions options) {
-    TcpStream stream = TcpStream::adopt(Executor::here(), {}, address);
+template <class Stream>
+task<Stream> connect_without_limit(Address address, ConnectOptions options) {
+    Stream stream = Stream::adopt(Executor::here(), {}, address);
     connect_awaitable connecting{stream.record(), options};
     const int result = co_await connecting;
     if (result < 0) throw connect_error({-result, std::generic_category()}, address);
@@ -135,7 +136,7 @@ struct Attempts {
 };
 
 task<> attempt(Attempts& all, Address address, ConnectOptions options, scope& attempts) {
-    auto connected = co_await as_result(connect_without_limit(address, options));
+    auto connected = co_await as_result(connect_without_limit<TcpStream>(address, options));
     if (!connected) {
         all.errors.push_back(std::move(connected).error());
     } else if (!all.winner) {
@@ -145,7 +146,8 @@ task<> attempt(Attempts& all, Address address, ConnectOptions options, scope& at
     all.progress.set();
 }
 
-task<> attempt_each(Attempts& all, const std::vector<Address>& addresses, const ConnectOptions& options, scope& attempts) {
+task<> attempt_each(Attempts& all, const std::vector<Address>& addresses, const ConnectOptions& options,
+                    scope& attempts) {
     for (std::size_t index = 0; index < addresses.size() && !all.winner; ++index) {
         all.progress.reset();
         const std::size_t failed_before = all.errors.size();
@@ -168,7 +170,8 @@ task<TcpStream> connect_any(std::vector<Address> addresses, ConnectOptions optio
 }
 
 /// Applies the limit for all attempts, in the words of a connect.
-task<TcpStream> limited(std::chrono::nanoseconds limit, Address first, task<TcpStream> connecting) {
+template <class Stream>
+task<Stream> limited(std::chrono::nanoseconds limit, Address first, task<Stream> connecting) {
     auto connected = co_await as_result(with_timeout(limit, std::move(connecting)));
     if (connected) co_return std::move(*connected);
     if (connected.error().code() == errc::timed_out) throw connect_error(make_error_code(errc::timed_out), first);
@@ -178,7 +181,7 @@ task<TcpStream> limited(std::chrono::nanoseconds limit, Address first, task<TcpS
 }  // namespace
 
 task<TcpStream> TcpStream::connect(Address address, ConnectOptions options) {
-    return limited(options.timeout, address, connect_without_limit(address, options));
+    return limited(options.timeout, address, connect_without_limit<TcpStream>(address, options));
 }
 
 task<TcpStream> TcpStream::connect(std::vector<Address> addresses, ConnectOptions options) {
@@ -187,9 +190,13 @@ task<TcpStream> TcpStream::connect(std::vector<Address> addresses, ConnectOption
     return limited(options.timeout, first, connect_any(std::move(addresses), options));
 }
 
+task<UnixStream> UnixStream::connect(Address address, ConnectOptions options) {
+    return limited(options.timeout, address, connect_without_limit<UnixStream>(address, options));
+}
+
 task<TcpStream> TcpStream::connect(std::string host, std::uint16_t port, ConnectOptions options) {
     std::vector<Address> addresses = co_await Resolver::of(Executor::here()).resolve(std::move(host), port);
-    task<TcpStream> connecting = connect(interleave(std::move(addresses)), options);
+    task<TcpStream> connecting = connect(interleave(addresses), options);
     co_return co_await std::move(connecting);
 }
 

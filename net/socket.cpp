@@ -12,8 +12,9 @@
 // with their await.
 //
 // The borrowing receive is multishot while `keep_receiving_` is set. It ends by itself when the executor's buffers run
-// out (the next slice then brings its own memory, and the one after it borrows again), and is cancelled when slices pile
-// up because nobody takes them; the next receive arms it again. So a slow reader holds a bounded number of buffers.
+// out (the next slice then brings its own memory, and the one after it borrows again), and is cancelled when slices
+// pile up because nobody takes them; the next receive arms it again. So a slow reader holds a bounded number of
+// buffers.
 //
 // Closing shuts nothing down first: once the terminal completions have come nobody else holds the socket, so closing it
 // sends the FIN; and the kernel runs every shutdown operation on a worker thread, which costs more than all the rest.
@@ -168,7 +169,8 @@ void SocketRecord::grace_over(torc::detail::Timer& timer) noexcept {
 void SocketRecord::step_done(operation& op) noexcept {
     SocketRecord& self = *static_cast<Closing::step&>(op).owner;
     Closing& closing = *self.closing_;
-    const bool short_farewell = op.kind == op_kind::send && op.result >= 0 && static_cast<std::uint32_t>(op.result) < op.length;
+    const bool short_farewell =
+        op.kind == op_kind::send && op.result >= 0 && static_cast<std::uint32_t>(op.result) < op.length;
     if (op.kind == op_kind::send) self.executor().timers().disarm(closing.grace);
     if (op.result < 0 && !closing.error) {
         closing.error = op.result == -ECANCELED ? make_error_code(errc::timed_out) : kernel_code(op.result);
@@ -183,7 +185,7 @@ receiving::receiving(SocketRecord* socket, std::span<std::byte> memory) noexcept
     length = static_cast<std::uint32_t>(std::min(memory.size(), most_at_once_bytes));
 }
 
-receiving::receiving(receiving&& other) noexcept : leaf(std::move(other)), operation(other), socket_(other.socket_) {}
+receiving::receiving(receiving&& other) noexcept : operation(other), socket_(other.socket_) {}
 
 receiving::~receiving() {
     TORC_ASSERT(state == op_state::idle, "a receive was destroyed while the kernel still worked on it");
@@ -304,7 +306,7 @@ send_awaitable::send_awaitable(SocketRecord* socket, std::span<const std::byte> 
 }
 
 send_awaitable::send_awaitable(send_awaitable&& other) noexcept
-    : leaf(std::move(other)), operation(other), socket_(other.socket_), left_(other.left_) {}
+    : operation(other), socket_(other.socket_), left_(other.left_) {}
 
 send_awaitable::~send_awaitable() {
     TORC_ASSERT(state == op_state::idle, "a send was destroyed while the kernel still worked on it");

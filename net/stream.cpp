@@ -10,6 +10,12 @@ TcpStream TcpStream::adopt(Executor& executor, descriptor file, const Address& p
     return TcpStream{std::move(record)};
 }
 
+UnixStream UnixStream::adopt(Executor& executor, descriptor file, const Address& peer) {
+    Owner record{new SocketRecord{executor, file}};
+    record->peer() = peer;
+    return UnixStream{std::move(record)};
+}
+
 task<> SocketStream::shutdown_write() {
     class shutdown_operation final : public torc::detail::io_awaitable<shutdown_operation> {
        public:
@@ -41,7 +47,8 @@ Address SocketStream::local() const {
     sockaddr_storage name{};
     socklen_t size = sizeof name;
     const descriptor& file = socket_->file();
-    if (!file.open() || file.direct || ::getsockname(file.value, reinterpret_cast<sockaddr*>(&name), &size) != 0) return {};
+    if (!file.open() || file.direct || ::getsockname(file.value, reinterpret_cast<sockaddr*>(&name), &size) != 0)
+        return {};
     return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
 }
 

@@ -64,7 +64,7 @@ message_awaitable::message_awaitable(op_kind what, DatagramRecord* socket, std::
     : operation(what, nullptr, completed), peer_(peer), socket_(socket), bytes_(bytes) {}
 
 message_awaitable::message_awaitable(message_awaitable&& other) noexcept
-    : leaf(std::move(other)), operation(other), peer_(other.peer_), socket_(other.socket_), bytes_(other.bytes_) {}
+    : operation(other), peer_(other.peer_), socket_(other.socket_), bytes_(other.bytes_) {}
 
 message_awaitable::~message_awaitable() {
     TORC_ASSERT(state == op_state::idle, "a datagram operation was destroyed while the kernel still worked on it");
@@ -118,7 +118,8 @@ torc::result<std::size_t> message_awaitable::settle() {
     throw_if_cancelled();
     if (operation::result >= 0) {
         if (operation::kind == op_kind::receive_message) {
-            peer_ = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&headers_->from), headers_->message.msg_namelen);
+            peer_ = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&headers_->from),
+                                           headers_->message.msg_namelen);
         }
         return static_cast<std::size_t>(operation::result);
     }

@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <deque>
 #include <optional>
 #include <system_error>
-#include <deque>
 
 #include <torc/runtime/assert.hpp>
 
@@ -87,7 +87,7 @@ class EpollDriver final : public Driver {
 
     int epoll_fd_ = -1;
     int wake_fd_ = -1;
-    bool nanoseconds_ = true;  // epoll_pwait2, Linux 5.11
+    bool nanoseconds_ = true;      // epoll_pwait2, Linux 5.11
     std::deque<FileState> files_;  // a deque: growing moves nothing, and lists are worked on meanwhile
     Waiters cancelled_;
     std::array<epoll_event, 256> events_{};
@@ -191,7 +191,8 @@ int EpollDriver::wait_events(Clock::time_point deadline) {
     const int most = static_cast<int>(events_.size());
     int count = -1;
     if (nanoseconds_) {
-        const timespec limit{.tv_sec = left / std::chrono::seconds{1}, .tv_nsec = (left % std::chrono::seconds{1}).count()};
+        const timespec limit{.tv_sec = left / std::chrono::seconds{1},
+                             .tv_nsec = (left % std::chrono::seconds{1}).count()};
         count = ::epoll_pwait2(epoll_fd_, events_.data(), most, deadline == Clock::never ? nullptr : &limit, nullptr);
         if (count < 0 && (errno == ENOSYS || errno == EPERM)) nanoseconds_ = false;
     }
@@ -297,7 +298,8 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
         case op_kind::receive: return attempt_receive(op, buffer_id);
         case op_kind::send: return attempt_send(op);
         case op_kind::receive_message:
-            return uninterrupted([&] { return ::recvmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_DONTWAIT); });
+            return uninterrupted(
+                [&] { return ::recvmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_DONTWAIT); });
         case op_kind::send_message:
             return uninterrupted([&] {
                 return ::sendmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -332,7 +334,7 @@ std::optional<int> EpollDriver::attempt_accept(operation& op) noexcept {
             return -errno;
         }
         if (!op.multishot) return accepted;
-            finish(op, accepted, true);
+        finish(op, accepted, true);
         if (op.cancel_requested) return -ECANCELED;
     }
 }
@@ -353,7 +355,7 @@ std::optional<int> EpollDriver::attempt_receive(operation& op, int& buffer_id) n
             buffer_id = id;
             return result;
         }
-            finish(op, *result, true, id);
+        finish(op, *result, true, id);
         if (op.cancel_requested) return -ECANCELED;
     }
 }

@@ -4,10 +4,10 @@
 #include <new>
 #include <utility>
 
-// Theory of operation. Sizes are rounded up to 64 bytes; a class for each multiple up to 4 KiB keeps its freed frames in
-// a singly linked list threaded through them. The lists are bounded together, so a burst does not pin its peak for ever.
-// The pool is trivially destructible on purpose: frames may be freed by destructors of other thread-local or static
-// objects after it, and then go straight to the heap.
+// Theory of operation. Sizes are rounded up to 64 bytes; a class for each multiple up to 4 KiB keeps its freed frames
+// in a singly linked list threaded through them. The lists are bounded together, so a burst does not pin its peak for
+// ever. The pool is trivially destructible on purpose: frames may be freed by destructors of other thread-local or
+// static objects after it, and then go straight to the heap.
 
 namespace torc::detail {
 namespace {

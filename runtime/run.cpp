@@ -50,7 +50,7 @@ class Signals {
         signal_work.executor = &executor;
         signal_work.run = act;
         signal_work.ending = 0;
-        struct sigaction action {};
+        struct sigaction action{};
         action.sa_handler = on_signal;
         action.sa_flags = SA_RESTART;
         for (Saved& each : saved_) ::sigaction(each.number, &action, &each.before);
@@ -64,7 +64,7 @@ class Signals {
    private:
     struct Saved {
         int number;
-        struct sigaction before {};
+        struct sigaction before{};
     };
     Saved saved_[3] = {{SIGINT, {}}, {SIGTERM, {}}, {SIGUSR1, {}}};
 };

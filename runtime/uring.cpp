@@ -24,8 +24,8 @@
 // reused or die before its terminal completion, so a completion always finds its own. Cancel requests carry a tag
 // instead; their own completions prove nothing and are dropped.
 //
-// A cancel is put into the submission queue at once, so it precedes any later operation that reuses the same record, and
-// the kernel, which starts entries in order, can never apply it to the wrong one.
+// A cancel is put into the submission queue at once, so it precedes any later operation that reuses the same record,
+// and the kernel, which starts entries in order, can never apply it to the wrong one.
 //
 // Bounds. At most as many operations are in flight as the completion queue has entries; the rest waits in our queue.
 // Multishot operations may post more; the kernel keeps what does not fit and gives it out with the next entry.
@@ -38,10 +38,10 @@ namespace torc::detail {
 namespace {
 
 // Newer than liburing 2.3's headers; values from include/uapi/linux/io_uring.h.
-constexpr unsigned setup_single_issuer = 1U << 12;      // 6.0
-constexpr unsigned setup_defer_taskrun = 1U << 13;      // 6.1
-constexpr unsigned setup_submit_all = 1U << 7;          // 5.18
-constexpr std::uint32_t socket_setsockopt = 3;          // SOCKET_URING_OP_SETSOCKOPT, 6.7
+constexpr unsigned setup_single_issuer = 1U << 12;  // 6.0
+constexpr unsigned setup_defer_taskrun = 1U << 13;  // 6.1
+constexpr unsigned setup_submit_all = 1U << 7;      // 5.18
+constexpr std::uint32_t socket_setsockopt = 3;      // SOCKET_URING_OP_SETSOCKOPT, 6.7
 
 enum : std::uint64_t { tag_none = 0, tag_cancel = 1, tag_wake = 2, tag_last = tag_wake };
 
@@ -151,10 +151,9 @@ bool UringDriver::opcodes_present() noexcept {
     io_uring_probe* const probe = io_uring_get_probe_ring(&ring_);
     if (probe == nullptr) return false;
     bool all = true;
-    for (const int opcode :
-         {IORING_OP_NOP, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND,
-          IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_POLL_ADD, IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_READ,
-          IORING_OP_ASYNC_CANCEL}) {
+    for (const int opcode : {IORING_OP_NOP, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_ACCEPT, IORING_OP_RECV,
+                             IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_POLL_ADD,
+                             IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_READ, IORING_OP_ASYNC_CANCEL}) {
         all = all && io_uring_opcode_supported(probe, opcode) != 0;
     }
     ring_setsockopt_ = io_uring_opcode_supported(probe, IORING_OP_URING_CMD) != 0;
@@ -295,9 +294,7 @@ void UringDriver::prepare(operation& op) noexcept {
                                      static_cast<int>(op.offset), 0);
             }
             break;
-        case op_kind::connect:
-            io_uring_prep_connect(sqe, fd, static_cast<sockaddr*>(op.address), op.length);
-            break;
+        case op_kind::connect: io_uring_prep_connect(sqe, fd, static_cast<sockaddr*>(op.address), op.length); break;
         case op_kind::accept:
             if (op.multishot && multishot_accept_) {
                 io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
@@ -315,8 +312,7 @@ void UringDriver::prepare(operation& op) noexcept {
             sqe->buf_group = buffer_group;
             break;
         case op_kind::send:
-            io_uring_prep_send(sqe, fd, op.address, op.length,
-                               op.flags | MSG_NOSIGNAL | (op.whole ? MSG_WAITALL : 0));
+            io_uring_prep_send(sqe, fd, op.address, op.length, op.flags | MSG_NOSIGNAL | (op.whole ? MSG_WAITALL : 0));
             break;
         case op_kind::receive_message:
             io_uring_prep_recvmsg(sqe, fd, static_cast<msghdr*>(op.address), static_cast<unsigned>(op.flags));
@@ -436,7 +432,6 @@ void UringDriver::deliver(operation& op, int result, unsigned flags) noexcept {
     }
     finish(op, result, more, buffer_id);
 }
-
 
 }  // namespace
 

@@ -21,8 +21,8 @@ namespace {
 const std::string hello = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 std::string ok(std::string_view body, std::string_view headers = "") {
-    return "HTTP/1.1 200 OK\r\n" + std::string{headers} + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
-           std::string{body};
+    return "HTTP/1.1 200 OK\r\n" + std::string{headers} + "Content-Length: " + std::to_string(body.size()) +
+           "\r\n\r\n" + std::string{body};
 }
 
 task<std::string> fetch(std::string url, SessionOptions options = {}) {
@@ -96,9 +96,8 @@ TEST_SUITE("session") {
 
     TEST_CASE("credentials in the URL become an Authorization header") {
         const Peer peer{echoing_heads()};
-        const std::string head = run_beside_peers([&] {
-            return fetch("http://us%40er:p:w@127.0.0.1:" + std::to_string(peer.address().port()) + "/");
-        });
+        const std::string head = run_beside_peers(
+            [&] { return fetch("http://us%40er:p:w@127.0.0.1:" + std::to_string(peer.address().port()) + "/"); });
         CHECK(head.find("Authorization: Basic dXNAZXI6cDp3\r\n") != std::string::npos);
     }
 
@@ -175,7 +174,8 @@ TEST_SUITE("session") {
     }
 
     TEST_CASE("chunked bodies, trailers and bodies that end with the connection are read") {
-        const Peer chunked{answering({"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Sum: 9\r\n\r\n"})};
+        const Peer chunked{answering(
+            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Sum: 9\r\n\r\n"})};
         run_beside_peers([&]() -> task<> {
             AsyncSession session{chunked.url()};
             Response& response = co_await session;
@@ -212,12 +212,14 @@ TEST_SUITE("session") {
     }
 
     TEST_CASE("interim responses are passed over") {
-        const Peer peer{answering({"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + hello})};
+        const Peer peer{
+            answering({"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + hello})};
         CHECK(run_beside_peers([&] { return fetch(peer.url()); }) == "hello");
     }
 
     TEST_CASE("redirects are followed, on the connection that is there if it leads there") {
-        const Peer peer{answering({"HTTP/1.1 302 Found\r\nLocation: /next?x#y\r\nContent-Length: 4\r\n\r\ngone", ok("arrived")})};
+        const Peer peer{
+            answering({"HTTP/1.1 302 Found\r\nLocation: /next?x#y\r\nContent-Length: 4\r\n\r\ngone", ok("arrived")})};
         run_beside_peers([&]() -> task<> {
             AsyncSession session{peer.url()};
             Response& response = co_await session;
@@ -242,7 +244,8 @@ TEST_SUITE("session") {
 
     TEST_CASE("credentials do not follow a redirect to another origin") {
         const Peer stranger{echoing_heads()};
-        const Peer peer{answering({"HTTP/1.1 307 Go\r\nLocation: " + stranger.url() + "\r\nContent-Length: 0\r\n\r\n"})};
+        const Peer peer{
+            answering({"HTTP/1.1 307 Go\r\nLocation: " + stranger.url() + "\r\nContent-Length: 0\r\n\r\n"})};
         SessionOptions options;
         options.headers.add("Authorization", "Bearer secret");
         options.headers.add("Cookie", "id=1");
@@ -356,10 +359,12 @@ TEST_SUITE("session") {
             {"", http::errc::unexpected_eof, phase::head},
             {"HTTP/1.1 200 OK\r\nConte", http::errc::unexpected_eof, phase::head},
             {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhal", http::errc::unexpected_eof, phase::body},
-            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", http::errc::unexpected_eof, phase::body},
+            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", http::errc::unexpected_eof,
+             phase::body},
             {"ICY 200 OK\r\n\r\n", http::errc::bad_message, phase::head},
             {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", http::errc::bad_framing, phase::head},
-            {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc", http::errc::bad_coding, phase::body},
+            {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc", http::errc::bad_coding,
+             phase::body},
         };
         for (const Case& each : cases) {
             const Peer peer{answering({each.answer})};
@@ -404,7 +409,9 @@ TEST_SUITE("session") {
         });
     }
 
-    TEST_CASE("when a task with a session has returned, its connection is closed: on success, error, time-out, cancellation") {
+    TEST_CASE(
+        "when a task with a session has returned, its connection is closed: on success, error, time-out, "
+        "cancellation") {
         const Peer peer{answering({hello, hello})};
         run_beside_peers([&]() -> task<> {
             const auto open_now = [] { return Executor::here().statistics().open_descriptors; };

@@ -1,5 +1,5 @@
-// A service outside torc's tree, as small as one can be: it serves one page, fetches it from itself, and stops. It proves
-// that what was installed is enough to build on.
+// A service outside torc's tree, as small as one can be: it serves one page, fetches it from itself, and stops. It
+// proves that what was installed is enough to build on.
 #include <cstdio>
 #include <string>
 #include <torc/http.hpp>
@@ -14,10 +14,9 @@ task<> fetch(http::Server& server, std::string& page) {
 }
 
 task<int> service() {
-    http::Server server{net::TcpListener::bind(net::Address::loopback(0)),
-                        [](http::ServerRequest&, http::Responder& response) -> task<> {
-                            co_await response.send(200, "served\n");
-                        }};
+    http::Server server{
+        net::TcpListener::bind(net::Address::loopback(0)),
+        [](http::ServerRequest&, http::Responder& response) -> task<> { co_await response.send(200, "served\n"); }};
     std::string page;
     co_await gather(server.serve(), fetch(server, page));
     std::fputs(page.c_str(), stdout);

@@ -69,8 +69,7 @@ TEST_SUITE("tls certificates") {
                 if (newest == TlsVersion::tls1_2 && (about_versions || names_alert)) continue;
                 CAPTURE(one.name);
                 CAPTURE(to_string(newest));
-                const TlsPair pair =
-                    meet(TlsContext::client(options), TlsContext::server(one.server), {one.host});
+                const TlsPair pair = meet(TlsContext::client(options), TlsContext::server(one.server), {one.host});
                 const std::string words = words_of(pair.client);
                 CAPTURE(words);
                 CHECK(code_of(pair.client) == one.expected);
@@ -93,8 +92,7 @@ TEST_SUITE("tls certificates") {
             CAPTURE(one.name);
             TlsClientOptions options = one.client;
             options.dangerously_skip_verification = true;
-            const TlsPair pair =
-                meet(TlsContext::client(options), TlsContext::server(one.server), {one.host});
+            const TlsPair pair = meet(TlsContext::client(options), TlsContext::server(one.server), {one.host});
             REQUIRE(pair.client.engine.established());
             const TlsPeerInfo info = pair.client.engine.info();
             CHECK_FALSE(info.verified);
@@ -167,8 +165,7 @@ TEST_SUITE("tls certificates") {
             CHECK(words_of(pair.client).find("alert unknown_ca") != std::string::npos);
         }
         options.client_certificate = TlsClientCertificate::require;
-        const TlsPair pair =
-            meet(TlsContext::client(world().client()), TlsContext::server(options), {"site.test"});
+        const TlsPair pair = meet(TlsContext::client(world().client()), TlsContext::server(options), {"site.test"});
         CHECK(code_of(pair.server) == tls_errc::client_certificate_required);
         CHECK(words_of(pair.server) == "the client gave no certificate, and one is required");
     }

@@ -31,5 +31,7 @@ TEST_SUITE("error") {
         CHECK(second.attached().size() == 1);
     }
 
-    TEST_CASE("timed_out equals the standard condition") { CHECK(Error{errc::timed_out, {}}.code() == std::errc::timed_out); }
+    TEST_CASE("timed_out equals the standard condition") {
+        CHECK(Error{errc::timed_out, {}}.code() == std::errc::timed_out);
+    }
 }

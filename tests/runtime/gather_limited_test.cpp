@@ -135,16 +135,16 @@ TEST_CASE("cancelled from outside, no further item is begun and no value comes o
     run_clean([]() -> task<> {
         int begun = 0;
         bool value = false;
-        co_await torc::with_scope([&](scope& here) -> task<> {
-            auto body = [&]() -> task<> {
-                auto work = [&](int item) -> task<int> {
-                    if (++begun == 10) here.cancel();
-                    co_return item;
-                };
-                const auto values = co_await gather_limited(3, std::views::iota(0, 1000), work);
-                value = true;
+        auto body = [&](scope& here) -> task<> {
+            auto work = [&](int item) -> task<int> {
+                if (++begun == 10) here.cancel();
+                co_return item;
             };
-            here.spawn(body());
+            const auto values = co_await gather_limited(3, std::views::iota(0, 1000), work);
+            value = true;
+        };
+        co_await torc::with_scope([&](scope& here) -> task<> {
+            here.spawn(body(here));
             co_return;
         });
         CHECK_FALSE(value);

@@ -93,17 +93,17 @@ TEST_CASE("a cancellation from outside ends all of them and never becomes an end
     run_clean([]() -> task<> {
         journal notes;
         bool unwound = false;
+        auto body = [&]() -> task<> {
+            try {
+                static_cast<void>(
+                    co_await gather_settled(forever(notes), value_after(0, 1), fail_after(0, "x"), forever(notes)));
+                FAIL_CHECK("settled");
+            } catch (const torc::cancelled&) {
+                unwound = true;
+                throw;
+            }
+        };
         co_await torc::with_scope([&](scope& here) -> task<> {
-            auto body = [&]() -> task<> {
-                try {
-                    static_cast<void>(
-                        co_await gather_settled(forever(notes), value_after(0, 1), fail_after(0, "x"), forever(notes)));
-                    FAIL_CHECK("settled");
-                } catch (const torc::cancelled&) {
-                    unwound = true;
-                    throw;
-                }
-            };
             here.spawn(body());
             co_await turns(3);
             here.cancel();
@@ -116,12 +116,12 @@ TEST_CASE("a cancellation from outside ends all of them and never becomes an end
 TEST_CASE("endings that are all there in spite of a cancellation are delivered") {
     run_clean([]() -> task<> {
         int value = 0;
+        auto body = [&]() -> task<> {
+            auto [late, failed] = co_await gather_settled(stubborn(7), fail_after(1, "x"));
+            value = late.value();
+            CHECK_FALSE(failed.has_value());
+        };
         co_await torc::with_scope([&](scope& here) -> task<> {
-            auto body = [&]() -> task<> {
-                auto [late, failed] = co_await gather_settled(stubborn(7), fail_after(1, "x"));
-                value = late.value();
-                CHECK_FALSE(failed.has_value());
-            };
             here.spawn(body());
             co_await turns(3);
             here.cancel();

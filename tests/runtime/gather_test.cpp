@@ -46,15 +46,15 @@ std::string sentence(const std::exception_ptr& error) {
 template <class Make>
 task<bool> cancelled_from_outside(Make make) {
     bool unwound = false;
+    auto body = [&]() -> task<> {
+        try {
+            co_await make();
+        } catch (const torc::cancelled&) {
+            unwound = true;
+            throw;
+        }
+    };
     co_await with_scope([&](scope& here) -> task<> {
-        auto body = [&]() -> task<> {
-            try {
-                co_await make();
-            } catch (const torc::cancelled&) {
-                unwound = true;
-                throw;
-            }
-        };
         here.spawn(body());
         co_await turns(3);
         here.cancel();

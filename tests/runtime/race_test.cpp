@@ -132,16 +132,16 @@ TEST_CASE("a runner's own timeout is a failure, an outer cancellation is none") 
         CHECK(notes.unwound == 2);
 
         bool unwound = false;
+        auto body = [&]() -> task<> {
+            try {
+                static_cast<void>(co_await race(forever(notes), forever(notes)));
+                FAIL_CHECK("somebody won");
+            } catch (const torc::cancelled&) {
+                unwound = true;
+                throw;
+            }
+        };
         co_await torc::with_scope([&](scope& here) -> task<> {
-            auto body = [&]() -> task<> {
-                try {
-                    static_cast<void>(co_await race(forever(notes), forever(notes)));
-                    FAIL_CHECK("somebody won");
-                } catch (const torc::cancelled&) {
-                    unwound = true;
-                    throw;
-                }
-            };
             here.spawn(body());
             co_await turns(2);
             here.cancel();

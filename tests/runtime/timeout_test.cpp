@@ -177,16 +177,16 @@ TEST_CASE("a cancellation from outside stays one, even when the own limit has pa
         CHECK(how == ending::cancelled);
 
         how = ending::none;
+        auto slow_to_end = [&](scope& here) -> task<> {
+            try {
+                co_await forever();
+            } catch (const torc::cancelled&) {
+                here.cancel();  // meanwhile the surroundings are cancelled too
+                throw;
+            }
+        };
         co_await with_scope([&](scope& here) -> task<> {
-            auto slow_to_end = [&]() -> task<> {
-                try {
-                    co_await forever();
-                } catch (const torc::cancelled&) {
-                    here.cancel();  // meanwhile the surroundings are cancelled too
-                    throw;
-                }
-            };
-            here.spawn(noted([&] { return with_timeout(soon, slow_to_end()); }, how));
+            here.spawn(noted([&] { return with_timeout(soon, slow_to_end(here)); }, how));
             co_await forever();
         });
         CHECK(how == ending::cancelled);

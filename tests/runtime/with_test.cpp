@@ -121,16 +121,16 @@ TEST_CASE("a cancelled body unwinds after the close, whatever the close says") {
         Resource::Counts counts;
         for (const std::error_code outcome : {std::error_code{}, ungraceful}) {
             bool unwound = false;
+            auto body = [&]() -> task<> {
+                try {
+                    co_await with(Resource{counts, 5, outcome}, [](Resource&) { return forever(); });
+                } catch (const torc::cancelled&) {
+                    CHECK(counts.open == 0);
+                    unwound = true;
+                    throw;
+                }
+            };
             co_await torc::with_scope([&](scope& here) -> task<> {
-                auto body = [&]() -> task<> {
-                    try {
-                        co_await with(Resource{counts, 5, outcome}, [](Resource&) { return forever(); });
-                    } catch (const torc::cancelled&) {
-                        CHECK(counts.open == 0);
-                        unwound = true;
-                        throw;
-                    }
-                };
                 here.spawn(body());
                 co_await turns(2);
                 here.cancel();

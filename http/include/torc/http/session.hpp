@@ -31,11 +31,11 @@ struct SessionOptions {
     Timeouts timeouts;
     Limits limits;
     RedirectPolicy redirects;
-    Headers headers;                            ///< go with every request
-    std::string user_agent = "torc";            ///< empty: none is sent
-    bool decode = true;                         ///< ask for compressed bodies, and undo the compression
-    std::optional<net::TlsContext> tls;         ///< none: verified against the system's trust store
-    net::ConnectOptions connection;             ///< of the TCP connections; its timeout gives way to `timeouts`
+    Headers headers;                     ///< go with every request
+    std::string user_agent = "torc";     ///< empty: none is sent
+    bool decode = true;                  ///< ask for compressed bodies, and undo the compression
+    std::optional<net::TlsContext> tls;  ///< none: verified against the system's trust store
+    net::ConnectOptions connection;      ///< of the TCP connections; its timeout gives way to `timeouts`
 };
 
 /// A body that is produced while it is sent.
@@ -52,8 +52,8 @@ struct Request {
     Request() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
 
     std::string method = "GET";
-    std::string url;                 ///< relative to the session's, or absolute; empty is the session's own
-    Headers headers;                 ///< in place of those the session would send
+    std::string url;  ///< relative to the session's, or absolute; empty is the session's own
+    Headers headers;  ///< in place of those the session would send
     std::string body;
     std::optional<BodyStream> stream;  ///< instead of `body`
 };

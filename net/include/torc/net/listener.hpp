@@ -10,10 +10,10 @@ namespace torc::net {
 
 struct ListenOptions {
     int backlog = 1024;
-    bool reuse_port = false;      ///< SO_REUSEPORT: several executors listen on one port
+    bool reuse_port = false;  ///< SO_REUSEPORT: several executors listen on one port
     bool v6_only = false;
-    bool no_delay = true;         ///< of the accepted TCP streams
-    bool unlink_first = false;    ///< unix: remove a stale socket file before binding
+    bool no_delay = true;       ///< of the accepted TCP streams
+    bool unlink_first = false;  ///< unix: remove a stale socket file before binding
 };
 
 /// The record behind a listener: one multishot accept, and the descriptors it brought that nobody took yet.
@@ -49,7 +49,7 @@ class ListenerRecord final : public close_record {
     owned_operation close_;
     std::vector<int> queued_;  // in order of arrival, from `first_queued_` on
     std::size_t first_queued_ = 0;
-    int failure_ = 0;          // the negative errno that ended the accept, not yet reported
+    int failure_ = 0;  // the negative errno that ended the accept, not yet reported
     class accept_awaitable* waiter_ = nullptr;
 };
 
@@ -85,7 +85,8 @@ class TcpListener {
     [[nodiscard]] static TcpListener bind(const Address& address, const ListenOptions& options = {});
 
     /// Waits for the next connection.
-    /// Errors: too_many_files_open and its like, after which accepting may be tried again; `errc::busy`, `errc::closed`.
+    /// Errors: too_many_files_open and its like, after which accepting may be tried again; `errc::busy`,
+    /// `errc::closed`.
     ///         `cancelled` unwinds; a connection that had arrived is kept for the next call.
     [[nodiscard]] accept_awaitable accept() noexcept { return accept_awaitable{listener_.get()}; }
 

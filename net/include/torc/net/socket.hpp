@@ -74,9 +74,9 @@ class SocketRecord final : public close_record {
     class receiving* reader_ = nullptr;
     class send_awaitable* writer_ = nullptr;
     std::unique_ptr<Closing> closing_;
-    int ended_ = 1;                    // what ended the stream: 0 or a negative errno; 1 while it goes on
+    int ended_ = 1;  // what ended the stream: 0 or a negative errno; 1 while it goes on
     bool keep_receiving_ = true;
-    bool starved_ = false;             // the executor had no buffer left: the next slice brings its own memory
+    bool starved_ = false;  // the executor had no buffer left: the next slice brings its own memory
     bool output_broken_ = false;
 };
 

@@ -18,7 +18,7 @@ class DatagramRecord;
 struct Datagram {
     std::size_t size_bytes = 0;  ///< how much of it fitted the buffer
     Address from;
-    bool truncated = false;      ///< it was longer than the buffer; the rest is gone
+    bool truncated = false;  ///< it was longer than the buffer; the rest is gone
 };
 
 namespace detail {

@@ -10,7 +10,8 @@ namespace torc {
 
 /// The result of something that gives a `T`; a reference is held in a std::reference_wrapper.
 template <class T>
-using settled = result<std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>>;
+using settled =
+    result<std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>>;
 
 namespace detail {
 
@@ -50,7 +51,7 @@ class as_result_awaitable {
 template <awaitable A>
 [[nodiscard]] auto as_result(A&& it) {
     if constexpr (!std::is_lvalue_reference_v<A> && requires(A& operation) { operation.take(); }) {
-        return detail::as_result_awaitable<A>{std::move(it)};
+        return detail::as_result_awaitable<A>{std::forward<A>(it)};
     } else {
         return detail::settle(as_task(std::forward<A>(it)));
     }

@@ -8,6 +8,6 @@ namespace torc::detail {
 
 /// Dies with a sentence that says what was wrong and where. For mistakes of the program, never for what a peer or the
 /// kernel did. Stays on in release builds.
-#define TORC_ASSERT(condition, sentence)                                                      \
-    (static_cast<bool>(condition) ? static_cast<void>(0)                                      \
+#define TORC_ASSERT(condition, sentence)                 \
+    (static_cast<bool>(condition) ? static_cast<void>(0) \
                                   : ::torc::detail::assertion_failed(sentence, std::source_location::current()))

@@ -13,7 +13,8 @@
 ///     open -> start (any number, children may start more) -> wait -> the owner resumes when none is running
 ///
 /// `cancelled` is a level: set once, by `cancel` or by an enclosing scope, and then seen by every suspension point
-/// inside until the scope is left. A shielded group does not take it over from outside; it is told, and may set a limit.
+/// inside until the scope is left. A shielded group does not take it over from outside; it is told, and may set a
+/// limit.
 namespace torc::detail {
 
 class child_group : public awaited {

@@ -34,15 +34,15 @@ enum class driver_kind : std::uint8_t { automatic, uring, epoll };
 
 /// Counters of one driver since it began; what is called "now" goes up and down.
 struct DriverStatistics {
-    std::uint64_t turns = 0;                ///< times the kernel was entered
-    std::uint64_t submitted = 0;            ///< operations handed to the kernel
-    std::uint64_t completions = 0;          ///< completions taken from it
+    std::uint64_t turns = 0;        ///< times the kernel was entered
+    std::uint64_t submitted = 0;    ///< operations handed to the kernel
+    std::uint64_t completions = 0;  ///< completions taken from it
     std::uint64_t cancels_requested = 0;
-    std::uint64_t cancels_landed = 0;       ///< the operation ended with ECANCELED
-    std::uint64_t cancels_too_late = 0;     ///< it ended with a result all the same, which was delivered
-    std::uint64_t buffers_starved = 0;      ///< receives that found the executor's buffers all lent out
-    std::size_t in_flight = 0;              ///< operations now with the driver, its own not counted
-    std::size_t open_descriptors = 0;       ///< descriptors now open that operations of this driver opened
+    std::uint64_t cancels_landed = 0;    ///< the operation ended with ECANCELED
+    std::uint64_t cancels_too_late = 0;  ///< it ended with a result all the same, which was delivered
+    std::uint64_t buffers_starved = 0;   ///< receives that found the executor's buffers all lent out
+    std::size_t in_flight = 0;           ///< operations now with the driver, its own not counted
+    std::size_t open_descriptors = 0;    ///< descriptors now open that operations of this driver opened
 };
 
 struct DriverOptions {

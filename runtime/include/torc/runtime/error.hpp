@@ -25,15 +25,15 @@ std::string_view to_string(phase where) noexcept;
 
 /// Conditions that are torc's own; what the kernel says stays in `std::generic_category()`.
 enum class errc : int {
-    timed_out = 1,       ///< a deadline passed (a child's own; an outer cancellation is `cancelled`)
-    closed,              ///< the resource was closed by this side
-    busy,                ///< a second reader or writer where only one may be
-    end_of_stream,       ///< the peer ended the stream where more had to come
-    would_overflow,      ///< a bound set by the user of the library was reached
-    invalid_argument,    ///< what was passed in can not mean anything
-    unsupported,         ///< this kernel, driver or build can not do it
-    not_found,           ///< a name does not exist
-    resolver_failed,     ///< the name servers did not give an answer
+    timed_out = 1,     ///< a deadline passed (a child's own; an outer cancellation is `cancelled`)
+    closed,            ///< the resource was closed by this side
+    busy,              ///< a second reader or writer where only one may be
+    end_of_stream,     ///< the peer ended the stream where more had to come
+    would_overflow,    ///< a bound set by the user of the library was reached
+    invalid_argument,  ///< what was passed in can not mean anything
+    unsupported,       ///< this kernel, driver or build can not do it
+    not_found,         ///< a name does not exist
+    resolver_failed,   ///< the name servers did not give an answer
 };
 
 const std::error_category& torc_category() noexcept;
@@ -49,11 +49,11 @@ class Error : public std::system_error {
                    std::string detail = {});
     Error(errc code, torc::phase where, std::string_view operation = {}, std::string detail = {});
 
-    [[nodiscard]] torc::phase where() const noexcept;                ///< the phase
-    [[nodiscard]] std::string_view operation() const noexcept;       ///< "connect", "receive", ...; may be empty
-    [[nodiscard]] std::string_view message() const noexcept;         ///< what happened, in words
-    [[nodiscard]] std::string_view peer() const noexcept;            ///< "127.0.0.1:443"; may be empty
-    [[nodiscard]] std::string_view trace() const noexcept;           ///< the chain of awaiting tasks, a line each
+    [[nodiscard]] torc::phase where() const noexcept;           ///< the phase
+    [[nodiscard]] std::string_view operation() const noexcept;  ///< "connect", "receive", ...; may be empty
+    [[nodiscard]] std::string_view message() const noexcept;    ///< what happened, in words
+    [[nodiscard]] std::string_view peer() const noexcept;       ///< "127.0.0.1:443"; may be empty
+    [[nodiscard]] std::string_view trace() const noexcept;      ///< the chain of awaiting tasks, a line each
     [[nodiscard]] std::span<const std::exception_ptr> attached() const noexcept;  ///< errors that lost to this one
 
     /// Each fills in one circumstance and returns the error itself, for use in a throw expression.

@@ -48,7 +48,8 @@ class [[nodiscard]] gather_awaitable final : public fail_fast_group {
     auto await_resume() {
         throw_if_failed();
         if constexpr (!(std::is_void_v<Ts> && ...)) {
-            return std::apply([](auto&... each) { return std::tuple<held<Ts>...>{take_held(each.state())...}; }, tasks_);
+            return std::apply([](auto&... each) { return std::tuple<held<Ts>...>{take_held(each.state())...}; },
+                              tasks_);
         }
     }
 
@@ -93,13 +94,15 @@ auto tasks_of(R&& range) {
 }
 
 template <class R>
-concept range_of_awaitables = std::ranges::input_range<R> && awaitable<std::remove_cvref_t<std::ranges::range_reference_t<R>>>;
+concept range_of_awaitables =
+    std::ranges::input_range<R> && awaitable<std::remove_cvref_t<std::ranges::range_reference_t<R>>>;
 
 }  // namespace detail
 
 /// Runs all at once and awaits all.
 /// Shape:  a tuple in argument order, with std::monostate for `void`; nothing if all are void.
-/// Errors: the first to fail cancels the others; all are awaited; its error is thrown, with those of the others attached
+/// Errors: the first to fail cancels the others; all are awaited; its error is thrown, with those of the others
+/// attached
 ///         if it is an `Error`. Cancelled from outside, all are cancelled and awaited, and `cancelled` unwinds.
 template <awaitable... As>
 [[nodiscard]] auto gather(As&&... all) {

@@ -18,9 +18,7 @@ class io_leaf : public leaf, public operation {
    public:
     io_leaf(op_kind what, descriptor* target) noexcept : operation(what, target, completed) {}
     /// Only an operation that was not started may move.
-    io_leaf(io_leaf&& other) noexcept : leaf(std::move(other)), operation(other), refused_(other.refused_) {
-        assert_idle();
-    }
+    io_leaf(io_leaf&& other) noexcept : operation(other), refused_(other.refused_) { assert_idle(); }
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>

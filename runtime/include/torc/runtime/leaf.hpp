@@ -22,7 +22,7 @@ class leaf : public awaited {
     virtual void cancel() noexcept = 0;
 
    protected:
-    leaf(leaf&&) noexcept : leaf() {}  // only before `enter`
+    // An awaitable moves only before `enter`, when there is nothing here to take along: movable ones start a new leaf.
     ~leaf() = default;
 
     /// False if there is nothing to suspend for: the scope is cancelled.

@@ -17,7 +17,8 @@ namespace torc {
 /// A bounded pool. Threads start when there is work and none is idle, and end with the executor that owns the pool.
 class OffloadPool {
    public:
-    /// One piece of work. Owned by whoever waits for it; the pool's from `add` until `done` is posted or `remove` says yes.
+    /// One piece of work. Owned by whoever waits for it; the pool's from `add` until `done` is posted or `remove` says
+    /// yes.
     struct Job : posted {
         void (*work)(Job&) noexcept = nullptr;  // on a thread of the pool
         Executor* executor = nullptr;           // where `run` is posted afterwards
@@ -54,8 +55,7 @@ class offload_awaitable final : public leaf, private OffloadPool::Job {
 
    public:
     explicit offload_awaitable(Function function) : function_(std::move(function)) {}
-    offload_awaitable(offload_awaitable&& other) noexcept
-        : leaf(std::move(other)), Job(), function_(std::move(other.function_)) {}
+    offload_awaitable(offload_awaitable&& other) noexcept : Job(), function_(std::move(other.function_)) {}
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>
@@ -98,9 +98,7 @@ class offload_awaitable final : public leaf, private OffloadPool::Job {
             self.error_ = std::current_exception();
         }
     }
-    static void performed(posted& work) noexcept {
-        static_cast<offload_awaitable&>(static_cast<Job&>(work)).ready();
-    }
+    static void performed(posted& work) noexcept { static_cast<offload_awaitable&>(static_cast<Job&>(work)).ready(); }
 
     struct nothing {};
     Function function_;

@@ -53,25 +53,25 @@ struct operation {
     operation(op_kind what, descriptor* target, void (*done)(operation&) noexcept) noexcept
         : complete(done), file(target), kind(what) {}
 
-    operation* next = nullptr;                     ///< the driver's, while queued or in flight
-    operation* previous = nullptr;                 ///< likewise
-    operation* chain = nullptr;                    ///< the record linked behind this one by `link`
+    operation* next = nullptr;      ///< the driver's, while queued or in flight
+    operation* previous = nullptr;  ///< likewise
+    operation* chain = nullptr;     ///< the record linked behind this one by `link`
     void (*complete)(operation&) noexcept = nullptr;
     descriptor* file = nullptr;
     void* address = nullptr;
     std::uint64_t offset = 0;
-    std::uint32_t length = 0;                      ///< bytes
-    std::int32_t flags = 0;                        ///< MSG_*, POLL*, SHUT_*, by kind
-    std::int32_t result = 0;                       ///< as a system call in the kernel: negative errno on failure
-    std::int32_t buffer_id = -1;                   ///< which of the executor's buffers was filled, or -1
-    std::uint32_t done_bytes = 0;                  ///< progress of a `whole` send on drivers that have to loop
+    std::uint32_t length = 0;      ///< bytes
+    std::int32_t flags = 0;        ///< MSG_*, POLL*, SHUT_*, by kind
+    std::int32_t result = 0;       ///< as a system call in the kernel: negative errno on failure
+    std::int32_t buffer_id = -1;   ///< which of the executor's buffers was filled, or -1
+    std::uint32_t done_bytes = 0;  ///< progress of a `whole` send on drivers that have to loop
     op_kind kind = op_kind::nop;
     op_state state = op_state::idle;
     op_link link = op_link::none;
     bool multishot = false;
     bool select_buffer = false;
     bool whole = false;
-    bool more = false;                             ///< set in `complete`: not the terminal completion
+    bool more = false;  ///< set in `complete`: not the terminal completion
     bool cancel_requested = false;
 };
 

@@ -89,7 +89,8 @@ class scope final : private detail::fail_fast_group {
 ///           came from outside as well.
 template <class Body>
 task<> with_scope(Body body) {
-    static_assert(std::same_as<std::invoke_result_t<Body&, scope&>, task<>>, "the body takes a scope& and returns task<>");
+    static_assert(std::same_as<std::invoke_result_t<Body&, scope&>, task<>>,
+                  "the body takes a scope& and returns task<>");
     scope here;
     task<> first = body(here);
     co_await scope::awaiter(here, first);

@@ -75,7 +75,8 @@ inline void rethrow_end(const task_state& state) {
 /// A lazy coroutine with a result. It runs when it is awaited, on the executor of whoever awaits it, and inherits the
 /// scope and the deadline of that task.
 /// Shape:    T is void, a value (move-only is fine) or a reference.
-/// Lifetime: owns the coroutine's frame. It is destroyed before it ran, or after its end; destroying it in between dies.
+/// Lifetime: owns the coroutine's frame. It is destroyed before it ran, or after its end; destroying it in between
+/// dies.
 ///           By-value parameters live until the task object is destroyed, locals until the coroutine returns.
 /// Errors:   awaiting throws what the coroutine threw.
 template <class T>
@@ -222,11 +223,11 @@ template <awaitable A>
 [[nodiscard]] auto as_task(A&& it) {
     if constexpr (detail::is_task<std::remove_cvref_t<A>>) {
         static_assert(std::is_rvalue_reference_v<A&&>, "a task is awaited once: pass it with std::move");
-        return std::remove_cvref_t<A>{std::move(it)};
+        return std::remove_cvref_t<A>{std::forward<A>(it)};
     } else if constexpr (std::is_lvalue_reference_v<A>) {
         return detail::referred_await(it);
     } else {
-        return detail::owned_await<std::remove_cvref_t<A>>(std::move(it));
+        return detail::owned_await<std::remove_cvref_t<A>>(std::forward<A>(it));
     }
 }
 

@@ -15,10 +15,10 @@
 /// The await tree: which task waits for what.
 ///
 /// A suspended task points at what it waits for: another task, a group of tasks, or a leaf (an operation, a timer, a
-/// place in a queue). That one pointer is all the book-keeping there is. Cancelling a scope walks it down to the leaves,
-/// the task dump prints it, an error's trace follows the parents up. It is set before a child first runs, so a child
-/// that cancels from inside finds its relatives, and cleared when the task is made ready, so a cancel that comes after
-/// the result finds nothing to undo.
+/// place in a queue). That one pointer is all the book-keeping there is. Cancelling a scope walks it down to the
+/// leaves, the task dump prints it, an error's trace follows the parents up. It is set before a child first runs, so a
+/// child that cancels from inside finds its relatives, and cleared when the task is made ready, so a cancel that comes
+/// after the result finds nothing to undo.
 namespace torc {
 
 class Executor;
@@ -78,21 +78,21 @@ class task_state : public awaited {
 
     std::coroutine_handle<> handle;
     Executor* executor = nullptr;
-    task_state* parent = nullptr;      ///< the task that is resumed, or whose group is told, when this one finishes
-    child_group* group = nullptr;      ///< told of the end; null when `parent` awaits this task directly
-    child_group* scope = nullptr;      ///< cancels this task
-    awaited* waiting_for = nullptr;    ///< null while running or ready
+    task_state* parent = nullptr;    ///< the task that is resumed, or whose group is told, when this one finishes
+    child_group* group = nullptr;    ///< told of the end; null when `parent` awaits this task directly
+    child_group* scope = nullptr;    ///< cancels this task
+    awaited* waiting_for = nullptr;  ///< null while running or ready
     task_state* next_ready = nullptr;
     task_state* next_sibling = nullptr;
     task_state* previous_sibling = nullptr;
-    std::source_location created;      ///< names the coroutine
-    std::source_location awaiting;     ///< its present or last co_await
+    std::source_location created;   ///< names the coroutine
+    std::source_location awaiting;  ///< its present or last co_await
     Clock::time_point suspended_at{};
     std::exception_ptr error;
-    std::uint32_t open_closes = 0;     ///< resources that lived in this frame and are still closing
+    std::uint32_t open_closes = 0;  ///< resources that lived in this frame and are still closing
     outcome ended = outcome::pending;
     bool started = false;
-    bool left_body = false;            ///< at its final suspension, perhaps waiting for `open_closes`
+    bool left_body = false;  ///< at its final suspension, perhaps waiting for `open_closes`
     bool finished = false;
 
     [[nodiscard]] std::string describe() const override;
@@ -109,7 +109,8 @@ class task_state : public awaited {
         }
         void await_resume() const noexcept {}
     };
-    /// Nothing happens here but marks: whoever called `resume` sees `finished` and tells the parent, outside this frame.
+    /// Nothing happens here but marks: whoever called `resume` sees `finished` and tells the parent, outside this
+    /// frame.
     final_awaiter final_suspend() noexcept { return {}; }
 
     void unhandled_exception() noexcept;
@@ -117,8 +118,7 @@ class task_state : public awaited {
     /// Notes the place of every co_await. What it returns is small and passed by value: GCC 12 would otherwise move the
     /// awaitable itself into the frame once more.
     template <class Awaitable>
-    auto await_transform(Awaitable&& awaitable,
-                         std::source_location where = std::source_location::current()) noexcept {
+    auto await_transform(Awaitable&& awaitable, std::source_location where = std::source_location::current()) noexcept {
         awaiting = where;
         if constexpr (requires { static_cast<Awaitable&&>(awaitable).operator co_await(); }) {
             return static_cast<Awaitable&&>(awaitable).operator co_await();

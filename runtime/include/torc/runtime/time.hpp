@@ -19,7 +19,7 @@ class sleep_awaitable final : public leaf, private Timer {
     explicit sleep_awaitable(Clock::time_point until) noexcept : Timer(fired), until_(until) {}
     explicit sleep_awaitable(Clock::duration wait) noexcept : Timer(fired), wait_(wait), relative_(true) {}
     sleep_awaitable(sleep_awaitable&& other) noexcept
-        : leaf(std::move(other)), Timer(fired), until_(other.until_), wait_(other.wait_), relative_(other.relative_) {}
+        : Timer(fired), until_(other.until_), wait_(other.wait_), relative_(other.relative_) {}
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>

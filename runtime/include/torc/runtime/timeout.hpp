@@ -45,10 +45,15 @@ class limited_awaitable : public child_group, private Timer {
     limited_awaitable(const char* name, task<T> inner, Clock::time_point until) noexcept
         : child_group(name), Timer(fired), task_(std::move(inner)), until_(until) {}
     limited_awaitable(const char* name, task<T> inner, Clock::duration limit, bool shield) noexcept
-        : child_group(name, shield), Timer(fired), task_(std::move(inner)), limit_(limit), relative_(true), shield_(shield) {}
+        : child_group(name, shield),
+          Timer(fired),
+          task_(std::move(inner)),
+          limit_(limit),
+          relative_(true),
+          shield_(shield) {}
     ~limited_awaitable() = default;
     limited_awaitable(limited_awaitable&& other) noexcept
-        : child_group(std::move(other)),
+        : child_group(static_cast<child_group&&>(other)),
           Timer(fired),
           task_(std::move(other.task_)),
           until_(other.until_),

@@ -22,10 +22,10 @@ class Timer {
     friend class TimerQueue;
     void (*fired_)(Timer&) noexcept;
     Clock::time_point deadline_{};
-    std::uint64_t order_ = 0;       // earlier armed fires first among equals
+    std::uint64_t order_ = 0;  // earlier armed fires first among equals
     Timer* child_ = nullptr;
     Timer* sibling_ = nullptr;
-    Timer* previous_ = nullptr;     // elder sibling, or the parent of a first child
+    Timer* previous_ = nullptr;  // elder sibling, or the parent of a first child
     bool armed_ = false;
 };
 
