@@ -4,6 +4,7 @@
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/channel.hpp>
 #include <torc/runtime/close.hpp>
+#include <torc/runtime/cores.hpp>
 #include <torc/runtime/error.hpp>
 #include <torc/runtime/event.hpp>
 #include <torc/runtime/executor.hpp>
