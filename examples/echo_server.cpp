@@ -1,12 +1,13 @@
 // An echo server: one task for each connection, all in one scope.
 //
-//   echo_server PORT     serves on the loopback until Ctrl-C
+//   echo_server PORT     serves on the loopback until Ctrl-C; port 0 is any that is free
 //   echo_server          serves three clients of its own and ends
 
 #include <fmt/core.h>
 
 #include <charconv>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <torc/net.hpp>
 
@@ -51,9 +52,9 @@ task<> three_clients(net::Address server) {
     fmt::print("{}\n{}\n{} bytes\n", one, two, three.size());
 }
 
-task<> program(std::uint16_t port) {
-    net::TcpListener listener = net::TcpListener::bind(net::Address::loopback(port));
-    if (port != 0) {
+task<> program(std::optional<std::uint16_t> port) {
+    net::TcpListener listener = net::TcpListener::bind(net::Address::loopback(port.value_or(0)));
+    if (port) {
         fmt::print("echoing on {}\n", listener.local().to_string());
         std::fflush(stdout);
         co_await serve(listener);
@@ -63,14 +64,13 @@ task<> program(std::uint16_t port) {
 }
 
 int main(int count, char** arguments) {
+    if (count == 1) return run(program(std::nullopt));
     std::uint16_t port = 0;
-    if (count > 1) {
-        const char* const end = arguments[1] + std::strlen(arguments[1]);
-        const auto [last, error] = std::from_chars(arguments[1], end, port);
-        if (error != std::errc{} || last != end || port == 0) {
-            fmt::print(stderr, "echo_server takes a port from 1 to 65535, not '{}'\n", arguments[1]);
-            return 2;
-        }
+    const char* const end = arguments[1] + std::strlen(arguments[1]);
+    const auto [last, error] = std::from_chars(arguments[1], end, port);
+    if (error != std::errc{} || last != end || count > 2) {
+        fmt::print(stderr, "echo_server takes one port from 0 to 65535, not '{}'\n", arguments[1]);
+        return 2;
     }
     return run(program(port));
 }

@@ -10,10 +10,25 @@
 
 namespace {
 
+void print_statistics() {
+    torc::Executor& executor = torc::Executor::here();
+    const torc::Statistics counted = executor.statistics();
+    fmt::print(stderr,
+               "torc-check: {} turns of the loop on {}, {} operations, {} resumes of tasks, {} sockets closed\n",
+               counted.turns, executor.driver().name(), counted.submitted, counted.resumes, counted.closes);
+}
+
 torc::task<int> program(checker::Options options, checker::Input& input, checker::Console& console) {
+    const bool with_statistics = options.statistics;
     try {
-        if (options.wants_demo()) co_return co_await check_demo(std::move(options), console);
-        co_return co_await check_all(std::move(options), input, console);
+        int status = 0;
+        if (options.wants_demo()) {
+            status = co_await check_demo(std::move(options), console);
+        } else {
+            status = co_await check_all(std::move(options), input, console);
+        }
+        if (with_statistics) print_statistics();
+        co_return status;
     } catch (const torc::Error& error) {  // not a site's, but this program's own: it can not read, write or begin
         console.error(fmt::format("torc-check: {}\n", error.what()));
     }

@@ -164,6 +164,7 @@ std::optional<Options> parse_options(int count, char** arguments) {
     Words words;
     bool json = false;
     bool quiet = false;
+    bool statistics = false;
     CLI::App app{description, "torc-check"};
     app.footer(further);
     app.set_version_flag("--version", "torc-check " TORC_CHECK_VERSION);
@@ -186,6 +187,7 @@ std::optional<Options> parse_options(int count, char** arguments) {
                  ->type_name("'NAME: VALUE'"));
     app.add_flag("--json", json, "Print one JSON object a line")->disable_flag_override();
     app.add_flag("-q,--quiet", quiet, "Print only what failed, and no progress")->disable_flag_override();
+    app.add_flag("--statistics", statistics, "Say at the end what all this took")->disable_flag_override();
     try {
         app.parse(count, arguments);
     } catch (const CLI::CallForHelp&) {
@@ -205,6 +207,7 @@ std::optional<Options> parse_options(int count, char** arguments) {
     Options options = understand(std::move(words));
     options.json = json;
     options.quiet = quiet;
+    options.statistics = statistics;
     return options;
 }
 

@@ -32,6 +32,7 @@ struct Options {
     torc::http::Headers headers;
     bool json = false;
     bool quiet = false;
+    bool statistics = false;
 
     /// Nothing to check was named.
     [[nodiscard]] bool wants_demo() const noexcept { return urls.empty() && files.empty(); }

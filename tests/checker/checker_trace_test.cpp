@@ -1,0 +1,110 @@
+#include <doctest/doctest.h>
+
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "process.hpp"
+#include "program.hpp"
+#include "site.hpp"
+
+// What the checker asks of the kernel, as strace sees it: with io_uring the loop enters the kernel once a turn, and
+// that is all there is to it. Sockets are opened, connected, written, read and closed by the ring.
+
+using namespace torc::testing;
+
+namespace {
+
+bool can_trace() {
+    const char* const driver = std::getenv("TORC_DRIVER");
+    if (driver != nullptr && std::string_view{driver} == "epoll") {
+        MESSAGE("skipped: this is about the ring");
+        return false;
+    }
+    if (!has_program("strace") || run_program({"strace", "-o", "/dev/null", "true"}).status != 0) {
+        MESSAGE("skipped: strace is missing, or may not trace");
+        return false;
+    }
+    return true;
+}
+
+struct Trace {
+    std::vector<std::string> calls;
+    Ended ended;
+
+    [[nodiscard]] std::size_t count(std::string_view part) const {
+        std::size_t found = 0;
+        for (const std::string& call : calls) found += call.find(part) != std::string::npos ? 1 : 0;
+        return found;
+    }
+};
+
+Trace trace(std::vector<std::string> arguments) {
+    const TemporaryDirectory directory;
+    const std::string log = directory.file("trace", "");
+    std::vector<std::string> all{"strace", "-f", "-y", "-o", log, checker_path(), "--statistics"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    Trace seen;
+    seen.ended = run_program(std::move(all));
+    std::ifstream file{log};
+    for (std::string line; std::getline(file, line);) seen.calls.push_back(line);
+    return seen;
+}
+
+std::size_t turns_of(const Ended& ended) {
+    const std::size_t at = ended.err.find("torc-check: ");
+    REQUIRE(at != std::string::npos);
+    return std::stoul(ended.err.substr(at + std::string_view{"torc-check: "}.size()));
+}
+
+}  // namespace
+
+TEST_SUITE("checker and the kernel") {
+    TEST_CASE("no socket is closed by a system call, and the kernel is entered once a turn") {
+        if (!can_trace()) return;
+        const Site site;
+        std::vector<std::string> urls;
+        for (int number = 0; number < 50; ++number) urls.push_back(site.url("/" + std::to_string(number)));
+        const Trace checks = trace(urls);
+        CHECK(checks.ended.status == 0);
+        CHECK(sorted_lines(checks.ended.out).size() == 100);
+
+        CHECK(checks.count("close(") > 0);
+        for (const std::string& call : checks.calls) {
+            const bool closes_socket =
+                call.find(" close(") != std::string::npos && call.find("socket:") != std::string::npos;
+            CHECK_MESSAGE(!closes_socket, call);
+        }
+        // Not even opened, connected or spoken to.
+        for (const char* call :
+             {" socket(", " connect(", " sendto(", " sendmsg(", " recvfrom(", " recvmsg(", " shutdown("}) {
+            CHECK_MESSAGE(checks.count(call) == 0, call);
+        }
+
+        // The statistics were taken when they were written; what comes behind are the last closes.
+        std::size_t enters = 0;
+        for (const std::string& call : checks.calls) {
+            if (call.find(" write(2") != std::string::npos) break;
+            enters += call.find(" io_uring_enter(") != std::string::npos ? 1 : 0;
+        }
+        const std::size_t turns = turns_of(checks.ended);
+        constexpr std::size_t most_probes = 3;  // what the ring is asked once, when it is set up
+        CHECK(turns >= 4);
+        CHECK(enters >= turns);
+        CHECK(enters <= turns + most_probes);
+    }
+
+    TEST_CASE("over TLS as well, on both sides of the connection") {
+        if (!can_trace()) return;
+        const Trace demo = trace({});
+        CHECK(demo.ended.status == 0);
+        CHECK(demo.count("io_uring_enter(") > 4);
+        for (const std::string& call : demo.calls) {
+            const bool closes_socket =
+                call.find(" close(") != std::string::npos && call.find("socket:") != std::string::npos;
+            CHECK_MESSAGE(!closes_socket, call);
+        }
+    }
+}
