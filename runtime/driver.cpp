@@ -55,6 +55,17 @@ void Driver::cancel(operation& op) noexcept {
 
 operation* Driver::peek_queued() noexcept {
     while (queue_head_ != nullptr) {
+        operation& head = *queue_head_;
+        if (head.cancel_requested && head.link == op_link::hard && head.chain != nullptr) {
+            // What follows a hard link runs whatever became of this one: a close must not fall with its farewell.
+            operation& following = *head.chain;
+            following.next = head.next;
+            if (queue_tail_ == &head) queue_tail_ = &following;
+            queue_head_ = &following;
+            start(head);
+            finish(head, -ECANCELED);
+            continue;
+        }
         bool wanted = true;
         for (operation* op = queue_head_; op != nullptr; op = op->chain) wanted = wanted && !op->cancel_requested;
         if (wanted) return queue_head_;

@@ -48,7 +48,7 @@ std::uint64_t pull_the_plug(Make&& make, After&& after, plug_options options = {
     const std::uint64_t stride = count / options.most + 1;
     for (std::uint64_t at = 1; at <= count; at += stride) {
         for (const bool late : {false, true}) {
-            INFO("the plug was pulled at suspension ", at, " of ", count, late ? ", late" : "");
+            INFO("the plug was pulled at suspension ", at, " of ", count, std::string{late ? ", late" : ""});
             run_once(at, late);
         }
     }
