@@ -69,7 +69,9 @@ TcpListener TcpListener::bind(const Address& address, const ListenOptions& optio
 }
 
 void ListenerRecord::arm() noexcept {
-    if (accept_.state == op_state::idle) executor().driver().submit(accept_);
+    if (accept_.state != op_state::idle) return;
+    failure_ = 0;
+    executor().driver().submit(accept_);
 }
 
 void ListenerRecord::accepted(operation& op) noexcept {
@@ -80,13 +82,17 @@ void ListenerRecord::accepted(operation& op) noexcept {
         self.failure_ = op.result;
     }
     if (!self.is_open()) {
+        // On the account of the task that closes us, which can not end before we are closed.
+        torc::detail::task_state* const before = self.executor().set_running(self.account());
         self.close_queued();
+        self.executor().set_running(before);
         if (!op.more) self.submit_close();
         return;
     }
-    if (self.waiter_ != nullptr) {
+    if (self.waiter_ != nullptr && !self.waiter_->woken_) {
         if (self.has_queued() || self.failure_ != 0) {
-            std::exchange(self.waiter_, nullptr)->ready();
+            self.waiter_->woken_ = true;
+            self.waiter_->ready();
         } else if (!op.more) {
             self.arm();
         }
@@ -112,7 +118,8 @@ void ListenerRecord::close_queued() noexcept {
 void ListenerRecord::start_close() noexcept {
     if (waiter_ != nullptr) {
         waiter_->refused_ = errc::closed;
-        std::exchange(waiter_, nullptr)->ready();
+        if (!waiter_->woken_) waiter_->ready();
+        waiter_ = nullptr;
     }
     close_queued();
     if (accept_.state == op_state::idle) {
@@ -155,7 +162,7 @@ torc::result<TcpStream> accept_awaitable::take() {
     if (refused_ != errc{}) return std::unexpected{Error{refused_, phase::none, "accept"}};
     throw_if_cancelled();
     ListenerRecord& listener = *listener_;
-    if (!listener.is_open()) return std::unexpected{Error{errc::closed, phase::none, "accept"}};
+    if (listener.waiter_ == this) listener.waiter_ = nullptr;
     if (!listener.has_queued()) {
         return std::unexpected{error_from_result(std::exchange(listener.failure_, 0), phase::none, "accept")};
     }

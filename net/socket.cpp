@@ -93,7 +93,7 @@ void SocketRecord::received(operation& op) noexcept {
         if (!op.more) self.go_on_closing();
         return;
     }
-    if (self.reader_ != nullptr) {
+    if (self.reader_ != nullptr && !self.reader_->woken_) {
         if (self.has_slice() || self.ended()) {
             self.reader_->wake();
         } else if (!op.more) {
@@ -109,16 +109,20 @@ void SocketRecord::start_close() noexcept {
     closing().begun = true;
     Driver& driver = executor().driver();
     if (reader_ != nullptr) {
-        reader_->closed_meanwhile_ = true;
-        if (reader_->direct_) {
+        if (reader_->woken_) {
+            reader_->part();
+        } else if (reader_->direct_) {
             driver.cancel(*reader_);
         } else {
             reader_->wake();
         }
     }
     if (writer_ != nullptr) {
-        writer_->closed_meanwhile_ = true;
-        driver.cancel(*writer_);
+        if (writer_->operation::state == op_state::idle) {
+            writer_->part();
+        } else {
+            driver.cancel(*writer_);
+        }
     }
     driver.cancel(borrowing_);
     go_on_closing();
@@ -230,9 +234,12 @@ void receiving::start() noexcept {
 
 /// The record has something for this wait.
 void receiving::wake() noexcept {
-    socket_->reader_ = nullptr;
+    woken_ = true;
+    if (!socket_->is_open()) part();
     ready();
 }
+
+void receiving::part() noexcept { std::exchange(socket_, nullptr)->reader_ = nullptr; }
 
 void receiving::completed(operation& op) noexcept {
     auto& self = static_cast<receiving&>(op);
@@ -246,17 +253,18 @@ void receiving::cancel() noexcept {
     if (direct_) {
         socket_->executor().driver().cancel(*this);
     } else {
-        socket_->reader_ = nullptr;
+        part();
         end_cancelled();
     }
 }
 
 std::error_code receiving::settle() {
     if (refused_) return refused_;
+    if (socket_ != nullptr && socket_->reader_ == this) socket_->reader_ = nullptr;
     throw_if_cancelled();
     if (direct_ && result > 0) return {};
-    if (!direct_ && socket_->is_open() && socket_->has_slice()) return {};
-    if (closed_meanwhile_) return make_error_code(errc::closed);
+    if (socket_ == nullptr) return make_error_code(errc::closed);
+    if (!direct_ && socket_->has_slice()) return {};
     if (direct_ && result == -ECANCELED && cancel_requested) throw torc::cancelled{};
     const int ended = direct_ ? result : socket_->ended_;
     return ended < 0 ? kernel_code(ended) : std::error_code{};
@@ -349,11 +357,13 @@ void send_awaitable::completed(operation& op) noexcept {
             return;
         }
     }
-    socket.writer_ = nullptr;
     if (self.begun_ && !self.left_.empty()) socket.output_broken_ = true;
+    if (!socket.is_open()) self.part();
     self.ready();
     socket.go_on_closing();
 }
+
+void send_awaitable::part() noexcept { std::exchange(socket_, nullptr)->writer_ = nullptr; }
 
 void send_awaitable::cancel() noexcept { socket_->executor().driver().cancel(*this); }
 
@@ -364,9 +374,10 @@ torc::result<void> send_awaitable::take() {
         return std::unexpected{std::move(error)};
     };
     if (refused_) return failed(refused_);
+    if (socket_ != nullptr && socket_->writer_ == this) socket_->writer_ = nullptr;
     throw_if_cancelled();
     if (left_.empty()) return {};
-    if (closed_meanwhile_) return failed(make_error_code(errc::closed));
+    if (socket_ == nullptr) return failed(make_error_code(errc::closed));
     if (cancel_requested && (operation::result == -ECANCELED || operation::result > 0)) throw torc::cancelled{};
     return failed(kernel_code(operation::result));
 }

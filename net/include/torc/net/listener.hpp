@@ -74,6 +74,7 @@ class [[nodiscard]] accept_awaitable final : public torc::detail::leaf {
 
     ListenerRecord* listener_;
     errc refused_{};
+    bool woken_ = false;  // its task is ready; until that has run, no other may accept
 };
 
 /// Listens on an address: TCP, or unix, whose streams are then unix streams under the same interface.

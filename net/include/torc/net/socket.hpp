@@ -15,7 +15,8 @@
 /// Who owns what. The handle (TcpStream, UnixStream, UdpSocket) owns the record until its scope ends; then the record
 /// owns itself until the descriptor is closed. The record owns the descriptor, the receive that borrows the executor's
 /// buffers, and the slices it brought that nobody took yet. Receives and sends with the caller's memory are records in
-/// the caller's frame, which the socket knows as `reader_` and `writer_` while they wait.
+/// the caller's frame, which the socket knows as `reader_` and `writer_` from their begin until their task has run
+/// again; when it is closed before that, it parts from them, because it may be gone by then.
 ///
 /// A close: new operations are refused; what is in flight is cancelled, and its terminal completions are awaited; then
 /// one chain of hard links sends the farewell and closes.
@@ -109,10 +110,11 @@ class receiving : public torc::detail::leaf, protected operation {
     bool begin(torc::detail::task_state& task) noexcept;
     void start() noexcept;
     void wake() noexcept;
+    void part() noexcept;
     static void completed(operation& op) noexcept;
 
     std::error_code refused_;
-    bool closed_meanwhile_ = false;
+    bool woken_ = false;  // its task is ready; until that has run, the socket's reading side is still taken
 };
 
 /// Receives into the caller's memory. See SocketStream::receive.
@@ -152,12 +154,12 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     friend class SocketRecord;
     bool begin(torc::detail::task_state& task) noexcept;
     void submit() noexcept;
+    void part() noexcept;
     static void completed(operation& op) noexcept;
 
     SocketRecord* socket_;
     std::span<const std::byte> left_;
     bool begun_ = false;  // the kernel took a part
-    bool closed_meanwhile_ = false;
     std::error_code refused_;
 };
 

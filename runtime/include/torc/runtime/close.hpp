@@ -35,6 +35,8 @@ class close_record {
     virtual void start_close() noexcept = 0;
     /// The resource is gone. `error` says what was not graceful about it. May destroy the record.
     void close_done(std::error_code error) noexcept;
+    /// The task that waits for this close, or null: what is closed in passing belongs to its account as well.
+    [[nodiscard]] detail::task_state* account() const noexcept { return account_; }
 
    private:
     friend class close_awaitable;
