@@ -278,8 +278,8 @@ TEST_CASE("an error that comes in spite of a cancellation is thrown") {
             throw Error{torc::errc::closed, torc::phase::close, "", "could not clean up"};
         };
         journal notes;
+        auto body = [&]() -> task<> { co_await gather(forever(notes), fails()); };
         const auto outcome = co_await torc::as_result(with_scope([&](scope& here) -> task<> {
-            auto body = [&]() -> task<> { co_await gather(forever(notes), fails()); };
             here.spawn(body());
             co_await turns(2);
             here.cancel();
