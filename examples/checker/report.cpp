@@ -3,72 +3,48 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include <iterator>
+#include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "text.hpp"
 
 namespace checker {
 namespace {
 
-class JsonObject {
-   public:
-    explicit JsonObject(std::string& out) : out_(out) { out_ += '{'; }
-    ~JsonObject() { out_ += '}'; }
-    JsonObject(const JsonObject&) = delete;
-    JsonObject& operator=(const JsonObject&) = delete;
+using Json = nlohmann::ordered_json;
 
-    /// Names a member, whose value is then appended to what this returns.
-    std::string& member(std::string_view name) {
-        if (!std::exchange(first_, false)) out_ += ',';
-        append_json(out_, name);
-        out_ += ':';
-        return out_;
-    }
-    void text(std::string_view name, std::string_view value) { append_json(member(name), value); }
-    /// Null if the value is empty.
-    void optional_text(std::string_view name, std::string_view value) {
-        if (value.empty()) {
-            member(name) += "null";
-        } else {
-            text(name, value);
-        }
-    }
-    template <class Number>
-    void number(std::string_view name, Number value) {
-        fmt::format_to(std::back_inserter(member(name)), "{}", value);
-    }
-    void milliseconds(std::string_view name, torc::Clock::duration value) {
-        fmt::format_to(std::back_inserter(member(name)), "{:.3f}",
-                       std::chrono::duration<double, std::milli>(value).count());
-    }
+/// Null if there is no text.
+Json optional_text(const std::string& text) { return text.empty() ? Json{} : Json(text); }
 
-   private:
-    std::string& out_;
-    bool first_ = true;
-};
-
-void append_timings(std::string& out, const torc::http::Timings& timings) {
-    JsonObject object{out};
-    object.milliseconds("resolve", timings.resolve);
-    object.milliseconds("connect", timings.connect);
-    object.milliseconds("tls", timings.tls);
-    object.milliseconds("send", timings.send);
-    object.milliseconds("wait", timings.wait);
-    object.milliseconds("body", timings.body);
-    object.milliseconds("total", timings.total());
+/// In microseconds' precision; more would pretend.
+double milliseconds(torc::Clock::duration value) {
+    return std::round(std::chrono::duration<double, std::micro>(value).count()) / 1000;
 }
 
-void append_tls(std::string& out, const torc::net::TlsPeerInfo& tls) {
-    JsonObject object{out};
-    object.text("version", to_string(tls.version));
-    object.text("cipher", tls.cipher);
+Json timings_of(const torc::http::Timings& timings) {
+    Json object;
+    object["resolve"] = milliseconds(timings.resolve);
+    object["connect"] = milliseconds(timings.connect);
+    object["tls"] = milliseconds(timings.tls);
+    object["send"] = milliseconds(timings.send);
+    object["wait"] = milliseconds(timings.wait);
+    object["body"] = milliseconds(timings.body);
+    object["total"] = milliseconds(timings.total());
+    return object;
+}
+
+Json tls_of(const torc::net::TlsPeerInfo& tls) {
+    Json object;
+    object["version"] = to_string(tls.version);
+    object["cipher"] = tls.cipher;
     if (tls.certificate) {
-        object.text("certificate_subject", tls.certificate->subject);
-        object.text("certificate_issuer", tls.certificate->issuer);
-        object.text("certificate_expires",
-                    fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                                fmt::gmtime(std::chrono::system_clock::to_time_t(tls.certificate->not_after))));
+        object["certificate_subject"] = one_line(tls.certificate->subject);
+        object["certificate_issuer"] = one_line(tls.certificate->issuer);
+        object["certificate_expires"] =
+            fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                        fmt::gmtime(std::chrono::system_clock::to_time_t(tls.certificate->not_after)));
     }
+    return object;
 }
 
 std::string_view phase_of(const torc::Error& error) {
@@ -81,11 +57,12 @@ std::string words_of(const torc::Error& error) {
     return one_line(fmt::format("{}: {}", error.peer(), error.message()));
 }
 
-void append_error(std::string& out, const torc::Error& error) {
-    JsonObject object{out};
-    object.text("phase", phase_of(error));
-    object.text("kind", kind_of(error.code()));
-    object.text("message", words_of(error));
+Json error_of(const torc::Error& error) {
+    Json object;
+    object["phase"] = phase_of(error);
+    object["kind"] = kind_of(error.code());
+    object["message"] = words_of(error);
+    return object;
 }
 
 }  // namespace
@@ -101,32 +78,17 @@ std::string error_line(const Outcome& outcome) {
 }
 
 std::string json_line(const Outcome& outcome) {
-    std::string line;
-    {
-        JsonObject object{line};
-        object.text("url", outcome.name);
-        object.optional_text("final_url", outcome.final_url);
-        if (outcome.status != 0) {
-            object.number("status", outcome.status);
-        } else {
-            object.member("status") += "null";
-        }
-        object.number("bytes", outcome.bytes);
-        append_timings(object.member("milliseconds"), outcome.timings);
-        if (outcome.tls) {
-            append_tls(object.member("tls"), *outcome.tls);
-        } else {
-            object.member("tls") += "null";
-        }
-        object.optional_text("address", outcome.address);
-        if (outcome.error) {
-            append_error(object.member("error"), *outcome.error);
-        } else {
-            object.member("error") += "null";
-        }
-    }
-    line += '\n';
-    return line;
+    Json object;
+    object["url"] = outcome.name;
+    object["final_url"] = optional_text(outcome.final_url);
+    object["status"] = outcome.status != 0 ? Json(outcome.status) : Json{};
+    object["bytes"] = outcome.bytes;
+    object["milliseconds"] = timings_of(outcome.timings);
+    object["tls"] = outcome.tls ? tls_of(*outcome.tls) : Json{};
+    object["address"] = optional_text(outcome.address);
+    object["error"] = outcome.error ? error_of(*outcome.error) : Json{};
+    // What servers say need not be UTF-8; JSON must.
+    return object.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
 }  // namespace checker

@@ -1,9 +1,5 @@
 #include "text.hpp"
 
-#include <fmt/format.h>
-
-#include <iterator>
-
 // Theory of operation. UTF-8 as RFC 3629 defines it: the shortest form of what is not a surrogate, up to U+10FFFF. A
 // sequence that breaks off or breaks the rules counts byte by byte, as each of its bytes is not a character.
 
@@ -62,24 +58,6 @@ std::string one_line(std::string_view text, std::size_t count) {
         line += character.empty() ? replacement : is_control(character) ? std::string_view{" "} : character;
     }
     return std::string{trimmed(line)};
-}
-
-void append_json(std::string& out, std::string_view text) {
-    out += '"';
-    while (!text.empty()) {
-        const std::string_view character = take_character(text);
-        if (character.empty()) {
-            out += replacement;
-        } else if (character == "\"" || character == "\\") {
-            out += '\\';
-            out += character;
-        } else if (is_control(character) && character.size() == 1) {
-            fmt::format_to(std::back_inserter(out), "\\u{:04x}", character[0]);
-        } else {
-            out += character;
-        }
-    }
-    out += '"';
 }
 
 }  // namespace checker

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-/// Text from elsewhere, made fit for a terminal, for lines, and for JSON.
+/// Text from elsewhere, made fit for a terminal and for lines.
 namespace checker {
 
 /// Takes the first character off `text`, which is not empty.
@@ -17,8 +17,5 @@ std::string one_line(std::string_view text, std::size_t count = std::string_view
 
 /// `text` without the white space around it.
 std::string_view trimmed(std::string_view text) noexcept;
-
-/// Appends `text` as a JSON string, quotes included. What is not UTF-8 becomes U+FFFD.
-void append_json(std::string& out, std::string_view text);
 
 }  // namespace checker
