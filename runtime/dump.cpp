@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <torc/runtime/child_group.hpp>
 #include <torc/runtime/executor.hpp>
 
-// Theory of operation. The dump walks the await tree from the root group. A chain of tasks that await one another is
-// printed one below the other without recursion; only groups recurse, as deep as the program nests them.
+// Theory of operation. The dump walks the await tree from the root group: down what a task waits for, then to the next
+// sibling of the nearest task that has one. The tree's own pointers lead the way back, so that neither recursion nor
+// memory limits how deep a program may nest. The indentation stops growing where nobody could read it any more.
 
 namespace torc {
 namespace {
@@ -15,32 +18,47 @@ std::string since(Clock::duration waited) {
     return fmt::format("{:.1f} s", seconds);
 }
 
-void print_group(const detail::child_group& group, std::size_t depth, Clock::time_point now, std::string& out);
+constexpr std::size_t deepest_indent = 40;
 
-void print_task(const detail::task_state& first, std::size_t depth, Clock::time_point now, std::string& out) {
-    for (const detail::task_state* task = &first;; ++depth) {
-        out += fmt::format("{:{}}{}", "", 2 * depth, task->describe());
-        const detail::awaited* const next = task->waiting_for;
-        if (next == nullptr) {
-            out += task->left_body ? fmt::format(": closing {}\n", task->open_closes) : ": ready\n";
-            return;
-        }
-        if (next->what() == detail::awaited::kind::task) {
-            out += '\n';
-            task = static_cast<const detail::task_state*>(next);
-            continue;
-        }
-        out += fmt::format(": {} for {}\n", next->describe(), since(now - task->suspended_at));
-        if (next->what() == detail::awaited::kind::group) {
-            print_group(static_cast<const detail::child_group&>(*next), depth + 1, now, out);
-        }
-        return;
+/// Prints one task and gives what it waits for, if that is another task or a group.
+const detail::awaited* print_task(const detail::task_state& task, std::size_t depth, Clock::time_point now,
+                                  std::string& out) {
+    out += fmt::format("{:{}}{}", "", 2 * std::min(depth, deepest_indent), task.describe());
+    const detail::awaited* const next = task.waiting_for;
+    if (next == nullptr) {
+        out += task.left_body ? fmt::format(": closing {}\n", task.open_closes) : ": ready\n";
+        return nullptr;
     }
+    if (next->what() == detail::awaited::kind::task) {
+        out += '\n';
+        return next;
+    }
+    out += fmt::format(": {} for {}\n", next->describe(), since(now - task.suspended_at));
+    return next->what() == detail::awaited::kind::group ? next : nullptr;
 }
 
-void print_group(const detail::child_group& group, std::size_t depth, Clock::time_point now, std::string& out) {
-    for (const detail::task_state* child = group.first_child(); child != nullptr; child = child->next_sibling) {
-        print_task(*child, depth, now, out);
+void print_tree(const detail::child_group& root, Clock::time_point now, std::string& out) {
+    std::size_t depth = 1;
+    for (const detail::task_state* task = root.first_child(); task != nullptr;) {
+        const detail::awaited* const next = print_task(*task, depth, now, out);
+        const detail::task_state* below = nullptr;
+        if (next != nullptr && next->what() == detail::awaited::kind::task) {
+            below = static_cast<const detail::task_state*>(next);
+        } else if (next != nullptr) {
+            below = static_cast<const detail::child_group*>(next)->first_child();
+        }
+        if (below != nullptr) {
+            task = below;
+            ++depth;
+            continue;
+        }
+        for (; task != nullptr; --depth) {
+            if (task->group != nullptr && task->next_sibling != nullptr) {
+                task = task->next_sibling;
+                break;
+            }
+            task = task->group != nullptr ? task->group->owner() : task->parent;
+        }
     }
 }
 
@@ -50,7 +68,7 @@ std::string Executor::dump_tasks() const {
     const DriverStatistics& driver = driver_->statistics();
     std::string out = fmt::format("torc tasks ({}, {} operations in flight, {} timers):\n", driver_->name(),
                                   driver.in_flight, timers_.size());
-    if (root_ != nullptr) print_group(*root_, 1, driver_->now(), out);
+    if (root_ != nullptr) print_tree(*root_, driver_->now(), out);
     return out;
 }
 

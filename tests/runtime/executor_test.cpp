@@ -1,0 +1,413 @@
+#include <torc/runtime/executor.hpp>
+
+#include <doctest/doctest.h>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <forked.hpp>
+#include <leak_check.hpp>
+#include <memory>
+#include <steps.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <torc/runtime/event.hpp>
+#include <torc/runtime/gather.hpp>
+#include <torc/runtime/race.hpp>
+#include <torc/runtime/run.hpp>
+#include <torc/runtime/scope.hpp>
+#include <torc/runtime/timeout.hpp>
+
+// The executor from outside: what other threads post, signals, what it tells about its tasks and itself, and which
+// driver it takes. What ends a process is tried in a child.
+
+namespace {
+
+using std::chrono::hours;
+using torc::Executor;
+using torc::scope;
+using torc::task;
+using namespace torc::test;
+
+std::size_t times(std::string_view text, std::string_view what) {
+    std::size_t count = 0;
+    for (std::size_t at = text.find(what); at != std::string_view::npos; at = text.find(what, at + 1)) ++count;
+    return count;
+}
+
+/// Says that it waits, and waits; says when it was cancelled.
+task<> wait_loudly() {
+    std::fprintf(stderr, "waiting\n");
+    try {
+        co_await forever();
+    } catch (const torc::cancelled&) {
+        std::fprintf(stderr, "cleaned up\n");
+        throw;
+    }
+}
+
+task<int> lowest_function() {
+    co_await torc::yield();
+    throw std::runtime_error("the reason");
+    co_return 0;
+}
+task<int> middle_function() {
+    const int value = co_await lowest_function();
+    co_return value + 1;
+}
+task<> highest_function() { static_cast<void>(co_await torc::gather(middle_function(), forever())); }
+
+/// From here on this process may not set up an io_uring, as in a container.
+void forbid_io_uring() {
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{.len = std::size(filter), .filter = filter};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        throw std::runtime_error("no filter");
+    }
+}
+
+task<> say_driver() {
+    std::fprintf(stderr, "driver %s\n", std::string{Executor::here().driver().name()}.c_str());
+    co_await torc::sleep_for(std::chrono::microseconds{1});
+}
+
+}  // namespace
+
+TEST_CASE("what one thread posts runs in the order of posting, on the executor's thread and in no task") {
+    const leak_check leaks;
+    Executor executor;
+    const auto here = std::this_thread::get_id();
+    constexpr int each = 1000;
+    constexpr int posters = 3;
+    std::vector<std::vector<int>> seen(posters);
+    torc::event all_there;
+    int count = 0;
+    auto root = [&]() -> task<> { co_await all_there.wait(); };
+    std::vector<std::thread> threads;
+    for (int poster = 0; poster < posters; ++poster) {
+        threads.emplace_back([&, poster] {
+            for (int number = 0; number < each; ++number) {
+                executor.post([&, poster, number] {
+                    if (std::this_thread::get_id() != here || executor.running() != nullptr) seen[0].push_back(-1);
+                    seen[static_cast<std::size_t>(poster)].push_back(number);
+                    if (++count == posters * each) all_there.set();
+                });
+            }
+        });
+    }
+    executor.run(root());
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& numbers : seen) {
+        CHECK(numbers.size() == each);
+        CHECK(std::ranges::is_sorted(numbers));
+    }
+}
+
+TEST_CASE("what is posted before a run waits for it, and what no run comes to is destroyed unrun") {
+    const leak_check leaks;
+    auto alive = std::make_shared<int>(0);
+    {
+        Executor executor;
+        executor.post([alive] { ++*alive; });
+        CHECK(*alive == 0);
+        executor.run(turns(1));
+        CHECK(*alive == 1);
+        executor.post([alive] { ++*alive; });
+        CHECK(alive.use_count() == 2);
+    }
+    CHECK(*alive == 1);
+    CHECK(alive.use_count() == 1);
+}
+
+TEST_CASE("what posted work posts runs as well, without starving the tasks") {
+    run_clean([]() -> task<> {
+        struct chain {
+            static void next(int& left, torc::event& done) {
+                if (--left == 0) {
+                    done.set();
+                } else {
+                    Executor::here().post([&left, &done] { next(left, done); });
+                }
+            }
+        };
+        int left = 1000;
+        torc::event done;
+        Executor::here().post([&] { chain::next(left, done); });
+        co_await done.wait();
+        CHECK(left == 0);
+    });
+}
+
+TEST_CASE("an executor can run again and again, and knows when it does not") {
+    const leak_check leaks;
+    CHECK(Executor::current() == nullptr);
+    Executor executor;
+    for (int round = 0; round < 3; ++round) {
+        executor.run([](Executor& mine) -> task<> {
+            CHECK(Executor::current() == &mine);
+            co_await torc::yield();
+        }(executor));
+        CHECK(Executor::current() == nullptr);
+    }
+    leak_check::check(executor.statistics());
+}
+
+TEST_CASE("cancel_root ends the program in order") {
+    journal notes;
+    CHECK_THROWS_AS(run_clean([&]() -> task<> {
+                        Executor::here().post([] { Executor::here().cancel_root(); });
+                        co_await torc::gather(forever(notes), forever(notes));
+                    }),
+                    torc::cancelled);
+    CHECK(notes.unwound == 2);
+}
+
+TEST_CASE("run gives the exit status of a program") {
+    CHECK(torc::run(turns(2)) == 0);
+    CHECK(torc::run(value_after(2, 7)) == 7);
+}
+
+TEST_CASE("Ctrl-C and SIGTERM unwind the program in order, and the status says which it was") {
+    for (const int number : {SIGINT, SIGTERM}) {
+        Forked child{[] { return torc::run(wait_loudly()); }};
+        REQUIRE(child.wait_for("waiting"));
+        child.signal(number);
+        CHECK(child.wait() == 128 + number);
+        CHECK(times(child.output(), "cleaned up") == 1);
+    }
+}
+
+TEST_CASE("a second Ctrl-C ends a program at once that does not want to end") {
+    Forked child{[] {
+        return torc::run([]() -> task<> { co_await torc::gather(wait_loudly(), torc::shield(hours{1}, forever())); }());
+    }};
+    REQUIRE(child.wait_for("waiting"));
+    child.signal(SIGINT);
+    REQUIRE(child.wait_for("cleaned up"));
+    child.signal(SIGINT);
+    CHECK(child.wait() == -SIGINT);
+}
+
+TEST_CASE("signals are the process's own again after run") {
+    Forked child{[] {
+        if (torc::run(turns(1)) != 0) return 1;
+        std::raise(SIGTERM);
+        return 2;
+    }};
+    CHECK(child.wait() == -SIGTERM);
+}
+
+TEST_CASE("SIGUSR1 prints the tree of tasks, as often as it comes, and the program goes on") {
+    Forked child{[] { return torc::run(wait_loudly()); }};
+    REQUIRE(child.wait_for("waiting"));
+    child.signal(SIGUSR1);
+    REQUIRE(child.wait_for(": sleep for"));
+    child.signal(SIGUSR1);
+    child.signal(SIGTERM);
+    CHECK(child.wait() == 128 + SIGTERM);
+    CHECK(child.output().find("torc tasks (") != std::string::npos);
+    CHECK(child.output().find("wait_loudly (executor_test.cpp:") != std::string::npos);
+    CHECK(times(child.output(), "cleaned up") == 1);
+}
+
+TEST_CASE("an error that nothing caught is printed with the chain of awaits that led to it") {
+    Forked child{[] { return torc::run(highest_function()); }};
+    CHECK(child.wait() == 1);
+    const std::string& said = child.output();
+    CHECK(said.starts_with("torc: uncaught error: the reason\n"));
+    const std::size_t lowest = said.find("lowest_function (executor_test.cpp:");
+    const std::size_t middle = said.find("middle_function (executor_test.cpp:");
+    const std::size_t highest = said.find("highest_function (executor_test.cpp:");
+    INFO(said);
+    CHECK(lowest != std::string::npos);
+    CHECK(middle != std::string::npos);
+    CHECK(highest != std::string::npos);
+    CHECK(times(said, "\nin ") == 1);
+    CHECK(times(said, "\nawaited by ") == 2);
+    CHECK(lowest < middle);
+    CHECK(middle < highest);
+}
+
+TEST_CASE("an uncaught exception of any type is an exit status, not a crash") {
+    Forked child{[] {
+        return torc::run([]() -> task<> {
+            co_await torc::yield();
+            throw 42;
+        }());
+    }};
+    CHECK(child.wait() == 1);
+    CHECK(child.output().starts_with("torc: uncaught error: "));
+}
+
+TEST_CASE("the dump shows each suspended task under whoever awaits it, with what it waits for") {
+    run_clean([]() -> task<> {
+        torc::event never;
+        auto waits_for_event = [&]() -> task<> { co_await never.wait(); };
+        auto named_child = []() -> task<> { co_await forever(); };
+        auto limited = [&]() -> task<> { co_await torc::with_timeout(hours{1}, named_child()); };
+        std::string dump;
+        auto dumper = [&]() -> task<> {
+            co_await torc::yield();
+            dump = Executor::here().dump_tasks();
+            throw torc::Error{torc::errc::closed, torc::phase::none, "", "seen"};
+        };
+        CHECK_THROWS_AS(co_await torc::gather(waits_for_event(), limited(), dumper()), torc::Error);
+        INFO(dump);
+        std::vector<std::string> lines;
+        for (std::size_t begin = 0; begin < dump.size();) {
+            const std::size_t end = dump.find('\n', begin);
+            lines.push_back(dump.substr(begin, end - begin));
+            begin = end + 1;
+        }
+        REQUIRE(lines.size() == 7);
+        CHECK(lines[0].starts_with("torc tasks (" + std::string{Executor::here().driver().name()}));
+        CHECK(lines[0].ends_with(", 0 operations in flight, 2 timers):"));
+        CHECK(lines[1].find(": gather for 0 ms") != std::string::npos);
+        CHECK(lines[2].find(": event for 0 ms") != std::string::npos);
+        CHECK(lines[3].find(": with_timeout for 0 ms") != std::string::npos);
+        CHECK(lines[4].find("(executor_test.cpp:") != std::string::npos);
+        CHECK(lines[5].find(": sleep for 0 ms") != std::string::npos);
+        CHECK(lines[6].find(": ready") != std::string::npos);
+        const auto indent = [&](std::size_t line) { return lines[line].find_first_not_of(' '); };
+        CHECK(indent(1) < indent(2));
+        CHECK(indent(2) == indent(3));
+        CHECK(indent(3) < indent(4));
+        CHECK(indent(4) < indent(5));
+        CHECK(indent(6) == indent(2));
+    });
+}
+
+TEST_CASE("the dump shows a task that has ended but for its closes") {
+    run_clean([]() -> task<> {
+        Resource::Counts counts;
+        auto closing = [&]() -> task<> {
+            const Resource mine{counts, 50};
+            co_await torc::yield();
+        };
+        std::string dump;
+        auto dumper = [&]() -> task<> {
+            co_await turns(3);
+            dump = Executor::here().dump_tasks();
+        };
+        co_await torc::gather(closing(), dumper());
+        CHECK(dump.find(": closing 1\n") != std::string::npos);
+    });
+}
+
+TEST_CASE("thousands of groups, one in the other, can be dumped") {
+    struct deep {
+        static task<> run(int levels, std::string& dump) {
+            if (levels > 0) {
+                co_await torc::gather(run(levels - 1, dump));
+            } else {
+                co_await torc::yield();
+                dump = Executor::here().dump_tasks();
+            }
+        }
+    };
+    std::string dump;
+    run_clean([&]() -> task<> { return deep::run(10'000, dump); });
+    CHECK(times(dump, ": gather for ") == 10'000);
+    CHECK(times(dump, ": ready\n") == 1);
+    CHECK(dump.size() < (16U << 20));
+}
+
+TEST_CASE("the statistics count what happened") {
+    run_clean([]() -> task<> {
+        Executor& executor = Executor::here();
+        const torc::Statistics before = executor.statistics();
+        CHECK(before.frames >= 1);
+        Resource::Counts counts;
+        auto use = [&]() -> task<> {
+            const Resource mine{counts, 2};
+            co_await turns(3);
+        };
+        co_await use();
+        co_await torc::race(torc::sleep_for(hours{1}), torc::yield());
+        const torc::Statistics after = executor.statistics();
+        CHECK(after.closes == before.closes + 1);
+        CHECK(after.completions == before.completions + 2);
+        CHECK(after.submitted == before.submitted + 2);
+        CHECK(after.suspensions >= before.suspensions + 5);
+        CHECK(after.resumes >= before.resumes + 4);
+        CHECK(after.turns > before.turns);
+        CHECK(after.in_flight == 0);
+        CHECK(after.timers == 0);
+        CHECK(after.frames == before.frames);
+    });
+}
+
+TEST_CASE("the longest resume is measured on request") {
+    const leak_check leaks;
+    torc::ExecutorOptions options;
+    options.measure_resumes = true;
+    Executor executor{options};
+    executor.run([]() -> task<> {
+        co_await torc::yield();
+        const auto until = torc::Clock::now() + std::chrono::milliseconds{2};
+        while (torc::Clock::now() < until) {
+        }
+        co_await torc::yield();
+    }());
+    CHECK(executor.statistics().longest_resume >= std::chrono::milliseconds{2});
+}
+
+TEST_CASE("a driver that does not exist is an error in words") {
+    Forked child{[] {
+        ::setenv("TORC_DRIVER", "bogus", 1);
+        return torc::run(say_driver());
+    }};
+    CHECK(child.wait() == 1);
+    CHECK(child.output() == "torc: TORC_DRIVER is \"bogus\"; it can be uring or epoll\n");
+}
+
+TEST_CASE("options win over the environment") {
+    Forked child{[] {
+        ::setenv("TORC_DRIVER", "bogus", 1);
+        torc::ExecutorOptions options;
+        options.kind = torc::driver_kind::epoll;
+        return torc::run(say_driver(), options);
+    }};
+    CHECK(child.wait() == 0);
+    CHECK(child.output() == "driver epoll\n");
+}
+
+TEST_CASE("where io_uring is forbidden the program says so in one line and runs on epoll") {
+    Forked child{[] {
+        ::unsetenv("TORC_DRIVER");
+        forbid_io_uring();
+        return torc::run(say_driver()) + torc::run(say_driver());
+    }};
+    CHECK(child.wait() == 0);
+    const std::string& said = child.output();
+    INFO(said);
+    CHECK(said.starts_with("torc: running on epoll, because io_uring can not be used: "));
+    CHECK(said.find("seccomp") != std::string::npos);
+    CHECK(said.ends_with("\ndriver epoll\ndriver epoll\n"));
+    CHECK(times(said, "\n") == 3);
+}
+
+TEST_CASE("where io_uring is forbidden but insisted on the program ends and says what to change") {
+    Forked child{[] {
+        ::setenv("TORC_DRIVER", "uring", 1);
+        forbid_io_uring();
+        return torc::run(say_driver());
+    }};
+    CHECK(child.wait() == 1);
+    INFO(child.output());
+    CHECK(child.output().starts_with("torc: io_uring was asked for but can not be used: "));
+    CHECK(child.output().find("allow io_uring_setup") != std::string::npos);
+    CHECK(times(child.output(), "\n") == 1);
+}
