@@ -17,7 +17,7 @@ class scope final : private detail::fail_fast_group {
     /// Starts `child` at once, as a child of the scope. Its frame is destroyed when it has finished.
     /// Requires: the executor's thread, inside the scope. In a cancelled scope the child runs to its first await.
     void spawn(task<> child) noexcept {
-        TORC_ASSERT(open_, "a task was spawned on a scope that was already left");
+        TORC_ASSERT(open_, "a task was spawned on a scope that is not open: not inside its with_scope");
         start(child.release());
     }
     /// The same for a callable that gives the child, such as a capturing lambda: it is kept for as long as the child
