@@ -192,7 +192,7 @@ TEST_CASE("nobody reading holds a bounded number of buffers, and nothing is lost
             most = std::max(most, torc::Executor::here().statistics().buffers_lent);
         }
         CHECK(most > 0);
-        CHECK(most <= 64);
+        CHECK(most <= 128);  // what the kernel brings in a few batches before it hears that it should stop
         co_await stream.shutdown_write();
         all += co_await read_slices(stream, text.size() - all.size());
         CHECK(all == text);
