@@ -1,7 +1,5 @@
 #pragma once
 
-#include <utility>
-
 #include <poll.h>
 
 #include <torc/runtime/io.hpp>
@@ -19,7 +17,8 @@ class [[nodiscard]] ready final : public torc::detail::io_awaitable<ready> {
         file = &watched_;
         flags = events;
     }
-    ready(ready&& other) noexcept : io_awaitable(std::move(other)), watched_(other.watched_) { file = &watched_; }
+    /// Only before it is awaited, when all there is to it is what it was made with.
+    ready(ready&& other) noexcept : ready(other.watched_.value, static_cast<short>(other.flags)) {}
 
     torc::result<void> take() const {
         const int events = outcome();

@@ -40,9 +40,8 @@ Json tls_of(const torc::net::TlsPeerInfo& tls) {
     if (tls.certificate) {
         object["certificate_subject"] = one_line(tls.certificate->subject);
         object["certificate_issuer"] = one_line(tls.certificate->issuer);
-        object["certificate_expires"] =
-            fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                        fmt::gmtime(std::chrono::system_clock::to_time_t(tls.certificate->not_after)));
+        object["certificate_expires"] = fmt::format(
+            "{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(tls.certificate->not_after)));
     }
     return object;
 }

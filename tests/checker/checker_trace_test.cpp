@@ -66,6 +66,7 @@ TEST_SUITE("checker and the kernel") {
         if (!can_trace()) return;
         const Site site;
         std::vector<std::string> urls;
+        urls.reserve(50);
         for (int number = 0; number < 50; ++number) urls.push_back(site.url("/" + std::to_string(number)));
         const Trace checks = trace(urls);
         CHECK(checks.ended.status == 0);

@@ -47,6 +47,7 @@ struct Pipe {
 
 pid_t start(std::vector<std::string>& arguments, const Pipe& in, const Pipe& out, const Pipe& err) {
     std::vector<char*> words;
+    words.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) words.push_back(argument.data());
     words.push_back(nullptr);
     posix_spawn_file_actions_t actions;
