@@ -91,6 +91,7 @@ operation* Driver::take_queued() noexcept {
 }
 
 void Driver::start(operation& op) noexcept {
+    op.next = op.previous = nullptr;
     op.state = op_state::in_flight;
     ++statistics_.in_flight;
     ++statistics_.submitted;

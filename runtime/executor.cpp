@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <thread>
+
 #include <torc/runtime/child_group.hpp>
 #include <torc/runtime/offload.hpp>
 
@@ -52,6 +54,7 @@ Executor::Executor(const ExecutorOptions& options) : options_(options), driver_(
 Executor::~Executor() {
     TORC_ASSERT(current_executor != this, "an executor was destroyed while it was running");
     offload_pool_.reset();
+    while (posting_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
     services_.clear();
     if (open_closes_ > 0) Running{*this};
     for (posted* next = inbox_.exchange(nullptr); next != nullptr;) {
@@ -137,11 +140,13 @@ void Executor::post(std::move_only_function<void()> work) {
 }
 
 void Executor::post(posted& work) noexcept {
+    posting_.fetch_add(1, std::memory_order_relaxed);
     posted* head = inbox_.load(std::memory_order_relaxed);
     do {
         work.next = head;
     } while (!inbox_.compare_exchange_weak(head, &work, std::memory_order_release, std::memory_order_relaxed));
     if (head == nullptr) driver_->wake();  // otherwise whoever put the first one there did
+    posting_.fetch_sub(1, std::memory_order_release);
 }
 
 void Executor::run_posted() noexcept {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <torc/runtime/assert.hpp>
@@ -25,7 +26,10 @@
 // instead; their own completions prove nothing and are dropped.
 //
 // A cancel is put into the submission queue at once, so it precedes any later operation that reuses the same record,
-// and the kernel, which starts entries in order, can never apply it to the wrong one.
+// and the kernel, which starts entries in order, can never apply it to the wrong one. It may find nothing although its
+// operation is in flight: the next record of a chain begins in the kernel only some time after the one before it has
+// ended. So every operation that is to end stays on a list until it has, and is asked for again after a cancel that
+// found nothing.
 //
 // Bounds. At most as many operations are in flight as the completion queue has entries; the rest waits in our queue.
 // Multishot operations may post more; the kernel keeps what does not fit and gives it out with the next entry.
@@ -76,6 +80,9 @@ class UringDriver final : public Driver {
     bool open_buffer_ring() noexcept;
 
     io_uring_sqe* entry() noexcept;
+    void ask_to_cancel(operation& op) noexcept;
+    void cancel_again() noexcept;
+    void end(operation& op, int result, int buffer_id = -1) noexcept;
     void fill_queue() noexcept;
     void prepare(operation& op) noexcept;
     void lend_buffers() noexcept;
@@ -91,6 +98,8 @@ class UringDriver final : public Driver {
     bool ring_setsockopt_ = false;
     bool multishot_accept_ = true;
     bool multishot_receive_ = true;
+    operation* cancelling_ = nullptr;  // in flight and asked to end
+    bool cancel_missed_ = false;
     int wake_fd_ = -1;
     std::uint64_t wake_count_ = 0;
     std::vector<std::int32_t> free_slots_;
@@ -253,9 +262,33 @@ void UringDriver::wake() noexcept {
 }
 
 void UringDriver::cancel_in_flight(operation& op) noexcept {
+    if (op.previous == nullptr && op.next == nullptr && cancelling_ != &op) {
+        op.next = cancelling_;
+        if (cancelling_ != nullptr) cancelling_->previous = &op;
+        cancelling_ = &op;
+    }
+    ask_to_cancel(op);
+}
+
+void UringDriver::ask_to_cancel(operation& op) noexcept {
     io_uring_sqe* const sqe = entry();
     io_uring_prep_cancel(sqe, &op, 0);
     sqe->user_data = tag_cancel;
+}
+
+void UringDriver::cancel_again() noexcept {
+    if (!std::exchange(cancel_missed_, false)) return;
+    for (operation* op = cancelling_; op != nullptr; op = op->next) ask_to_cancel(*op);
+}
+
+/// The terminal completion.
+void UringDriver::end(operation& op, int result, int buffer_id) noexcept {
+    if (op.cancel_requested) {
+        (op.previous != nullptr ? op.previous->next : cancelling_) = op.next;
+        if (op.next != nullptr) op.next->previous = op.previous;
+        op.next = op.previous = nullptr;
+    }
+    finish(op, result, false, buffer_id);
 }
 
 void UringDriver::fill_queue() noexcept {
@@ -356,6 +389,7 @@ void UringDriver::lend_buffers() noexcept {
 
 void UringDriver::turn(Clock::time_point deadline) {
     delivered_ = false;
+    cancel_again();
     fill_queue();
     lend_buffers();
     enter(delivered_ ? Clock::time_point::min() : deadline);
@@ -367,7 +401,9 @@ void UringDriver::enter(Clock::time_point deadline) {
     int result = 0;
     if (deadline == Clock::never) {
         result = io_uring_submit_and_wait(&ring_, 1);
-    } else if (const Clock::time_point present = now(); deadline <= present) {
+    } else if (const Clock::time_point present = now(); deadline <= present || io_uring_cq_ready(&ring_) > 0) {
+        // Also when completions are there already (a full submission queue was flushed): the call below would then enter
+        // the kernel without asking for events, and with DEFER_TASKRUN that is when it does the work it put off.
         result = io_uring_submit_and_get_events(&ring_);
     } else {
         const Clock::duration left = deadline - present;
@@ -395,6 +431,8 @@ void UringDriver::deliver() noexcept {
             deliver(*reinterpret_cast<operation*>(user_data), result, flags);
         } else if (user_data == tag_wake) {
             watch_wake();
+        } else if (user_data == tag_cancel && result == -ENOENT) {
+            cancel_missed_ = true;  // it has ended, and is off the list or about to be, or it has not begun
         }
     }
 }
@@ -424,13 +462,14 @@ void UringDriver::deliver(operation& op, int result, unsigned flags) noexcept {
             if (!supported && result > 0 && !op.cancel_requested) {
                 // Stands in for multishot: deliver, then ask for the next one, unless that was the moment to stop.
                 finish(op, result, true, buffer_id);
-                return op.cancel_requested ? finish(op, -ECANCELED) : prepare(op);
+                return op.cancel_requested ? end(op, -ECANCELED) : prepare(op);
             }
             break;
         }
         default: break;
     }
-    finish(op, result, more, buffer_id);
+    if (more) return finish(op, result, true, buffer_id);
+    end(op, result, buffer_id);
 }
 
 }  // namespace

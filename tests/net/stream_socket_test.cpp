@@ -562,6 +562,27 @@ TEST_CASE("connecting where nobody answers times out, in words, and can be cance
     });
 }
 
+TEST_CASE("hundreds of connects that nobody answers are cancelled at once, however far each has got") {
+    const SilentAddress silent;
+    run_clean([&]() -> task<> {
+        auto connect = [&](int later) -> task<> {
+            co_await turns(later);
+            static_cast<void>(co_await TcpStream::connect(silent.address(), ConnectOptions{.timeout = hours{1}}));
+        };
+        for (int wait = 0; wait < 12; ++wait) {
+            co_await torc::with_scope([&](scope& here) -> task<> {
+                for (int count = 0; count < 300; ++count) {
+                    here.spawn(connect(count % 3));
+                    if (count % 50 == 0) co_await rounds(1);
+                }
+                if (wait % 2 != 0) co_await rounds(wait);
+                here.cancel();
+            });
+            CHECK(torc::Executor::here().statistics().open_descriptors == 0);
+        }
+    });
+}
+
 TEST_CASE("an outer limit that cuts a connect is the outer one's timeout") {
     const SilentAddress silent;
     run_clean([&]() -> task<> {

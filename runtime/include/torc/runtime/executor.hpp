@@ -71,7 +71,8 @@ class Executor {
     T run(task<T> root);
 
     /// Runs `work` on the executor's thread, outside any task, in the order of posting. From any thread.
-    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun.
+    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun. The work may be what makes
+    ///           the executor end: its destructor waits for calls of `post` that are still returning.
     void post(std::move_only_function<void()> work);
     void post(posted& work) noexcept;
 
@@ -181,6 +182,7 @@ class Executor {
     std::uint64_t ungraceful_closes_ = 0;
     Clock::duration longest_resume_{};
     std::atomic<posted*> inbox_{nullptr};
+    std::atomic<int> posting_{0};  // calls of `post` under way on other threads
     LastError last_error_;
     std::unique_ptr<OffloadPool> offload_pool_;
     std::vector<std::pair<const void*, std::shared_ptr<void>>> services_;
