@@ -117,6 +117,10 @@ QueuedError drain_errors() {
     while (const unsigned long code = ERR_get_error()) {
         const bool from_tls = ERR_GET_LIB(code) == ERR_LIB_SSL;
         if (any && !from_tls && result.from_tls) continue;
+#ifdef SSL_R_RECORD_LAYER_FAILURE
+        // OpenSSL 3.2 and later: says no more than that an error of the record layer precedes it.
+        if (any && from_tls && result.from_tls && ERR_GET_REASON(code) == SSL_R_RECORD_LAYER_FAILURE) continue;
+#endif
         any = true;
         result.from_tls = from_tls;
         result.reason = ERR_GET_REASON(code);
