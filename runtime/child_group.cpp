@@ -99,6 +99,7 @@ void fail_fast_group::throw_if_failed(bool absorb) {
             std::rethrow_exception(first_);
         } catch (Error& thrown) {
             Error joined = thrown;
+            if (joined.trace().empty()) joined.with_trace(executor().error_trace(first_));
             for (const std::exception_ptr& other : others_) joined.attach(other);
             throw joined;
         }

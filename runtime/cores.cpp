@@ -83,9 +83,9 @@ void run_core(Cores& all, const std::function<task<>(unsigned)>& root, unsigned 
         } catch (const cancelled&) {
             return;
         } catch (const std::exception& error) {
-            what = error.what() + ("\n" + executor.error_trace());
+            what = error.what() + ("\n" + executor.error_trace(std::current_exception()));
         } catch (...) {
-            what = "an exception of a type that says nothing\n" + executor.error_trace();
+            what = "an exception of a type that says nothing\n" + executor.error_trace(std::current_exception());
         }
     } catch (const std::exception& error) {
         what = std::string{error.what()} + "\n";

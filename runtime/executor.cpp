@@ -67,7 +67,7 @@ Executor::~Executor() {
 Executor::Running::Running(Executor& executor) noexcept
     : executor_(executor), outer_(std::exchange(current_executor, &executor)) {
     TORC_ASSERT(executor.root_ == nullptr, "Executor::run was called while it was running");
-    executor.last_error_ = {};
+    executor.noted_errors_ = {};
 }
 
 Executor::Running::~Running() {
@@ -195,22 +195,28 @@ void Executor::close_ended(detail::task_state* owner, bool graceful) noexcept {
 }
 
 void Executor::note_error(const detail::task_state& from) noexcept {
-    if (from.error == last_error_.error) return;  // on its way up
-    last_error_.error = from.error;
-    last_error_.depth = 0;
-    for (const detail::task_state* task = &from; task != nullptr && last_error_.depth < last_error_.chain.size();
+    for (const NotedError& each : noted_errors_) {
+        if (each.error == from.error) return;  // on its way up
+    }
+    NotedError& noted = noted_errors_[next_noted_++ % noted_errors_.size()];
+    noted.error = from.error;
+    noted.depth = 0;
+    for (const detail::task_state* task = &from; task != nullptr && noted.depth < noted.chain.size();
          task = task->parent) {
-        last_error_.chain[last_error_.depth++] = {task->created, task->awaiting.line()};
+        noted.chain[noted.depth++] = {task->created, task->awaiting.line()};
     }
 }
 
-std::string Executor::error_trace() const {
+std::string Executor::error_trace(const std::exception_ptr& error) const {
     std::string text;
-    for (std::size_t index = 0; index < last_error_.depth; ++index) {
-        const auto& [created, line] = last_error_.chain[index];
-        text += index == 0 ? "in " : "awaited by ";
-        text += detail::describe_coroutine(created, line);
-        text += '\n';
+    for (const NotedError& noted : noted_errors_) {
+        if (noted.error != error) continue;
+        for (std::size_t index = 0; index < noted.depth; ++index) {
+            const auto& [created, line] = noted.chain[index];
+            text += index == 0 ? "in " : "awaited by ";
+            text += detail::describe_coroutine(created, line);
+            text += '\n';
+        }
     }
     return text;
 }

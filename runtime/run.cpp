@@ -69,10 +69,14 @@ class Signals {
     Saved saved_[3] = {{SIGINT, {}}, {SIGTERM, {}}, {SIGUSR1, {}}};
 };
 
-void report(const Executor& executor, const char* what) {
-    std::string text = fmt::format("torc: uncaught error: {}\n", what);
-    text += executor.error_trace();
-    say(text);
+/// Prints the exception being handled, with the chain of awaits that it began in: its own, or the one the executor noted.
+void report(const std::optional<Executor>& executor, const char* what, std::string_view trace = {}) {
+    if (!executor) {
+        say(fmt::format("torc: {}\n", what));
+        return;
+    }
+    const std::string noted = executor->error_trace(std::current_exception());
+    say(fmt::format("torc: uncaught error: {}\n{}", what, trace.empty() ? noted : trace));
 }
 
 template <class T>
@@ -90,14 +94,12 @@ int run_program(task<T> root, const ExecutorOptions& options) {
     } catch (const cancelled&) {
         const int number = signal_work.ending;
         return number != 0 ? 128 + number : 1;
+    } catch (const Error& error) {
+        report(executor, error.what(), error.trace());
     } catch (const std::exception& error) {
-        if (!executor) {
-            say(fmt::format("torc: {}\n", error.what()));
-        } else {
-            report(*executor, error.what());
-        }
+        report(executor, error.what());
     } catch (...) {
-        report(*executor, "an exception of a type that says nothing");
+        report(executor, "an exception of a type that says nothing");
     }
     return 1;
 }

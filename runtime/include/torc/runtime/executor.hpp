@@ -132,8 +132,8 @@ class Executor {
 
     /// Remembers the chain of awaits that an error began in; called where it leaves its first task.
     void note_error(const detail::task_state& from) noexcept;
-    /// That chain for the last error, a line each, until `run` returns.
-    [[nodiscard]] std::string error_trace() const;
+    /// That chain for one of the last errors, a line each; empty if it is not known any more. Good until the next `run`.
+    [[nodiscard]] std::string error_trace(const std::exception_ptr& error) const;
 
     void close_began(detail::task_state* owner) noexcept;
     void close_ended(detail::task_state* owner, bool graceful) noexcept;
@@ -152,7 +152,7 @@ class Executor {
         Executor& executor_;
         Executor* outer_;
     };
-    struct LastError {
+    struct NotedError {
         std::exception_ptr error;
         std::size_t depth = 0;
         std::array<std::pair<std::source_location, std::uint_least32_t>, 32> chain;
@@ -183,7 +183,8 @@ class Executor {
     Clock::duration longest_resume_{};
     std::atomic<posted*> inbox_{nullptr};
     std::atomic<int> posting_{0};  // calls of `post` under way on other threads
-    LastError last_error_;
+    std::array<NotedError, 4> noted_errors_;  // the latest: siblings that fail together are told apart
+    std::size_t next_noted_ = 0;
     std::unique_ptr<OffloadPool> offload_pool_;
     std::vector<std::pair<const void*, std::shared_ptr<void>>> services_;
 };
