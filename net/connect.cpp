@@ -131,14 +131,16 @@ task<Stream> connect_without_limit(Address address, ConnectOptions options) {
 /// What the attempts of one happy-eyeballs connect share.
 struct Attempts {
     std::optional<TcpStream> winner;
-    std::vector<Error> errors;
+    std::vector<std::optional<Error>> errors;  // of each address that failed
+    std::size_t failed = 0;
     event progress;
 };
 
-task<> attempt(Attempts& all, Address address, ConnectOptions options, scope& attempts) {
+task<> attempt(Attempts& all, std::size_t index, Address address, ConnectOptions options, scope& attempts) {
     auto connected = co_await as_result(connect_without_limit<TcpStream>(address, options));
     if (!connected) {
-        all.errors.push_back(std::move(connected).error());
+        all.errors[index] = std::move(connected).error();
+        ++all.failed;
     } else if (!all.winner) {
         all.winner.emplace(std::move(*connected));
         attempts.cancel();
@@ -150,9 +152,9 @@ task<> attempt_each(Attempts& all, const std::vector<Address>& addresses, const 
                     scope& attempts) {
     for (std::size_t index = 0; index < addresses.size() && !all.winner; ++index) {
         all.progress.reset();
-        const std::size_t failed_before = all.errors.size();
-        attempts.spawn(attempt(all, addresses[index], options, attempts));
-        if (index + 1 == addresses.size() || all.winner || all.errors.size() > failed_before) continue;
+        const std::size_t failed_before = all.failed;
+        attempts.spawn(attempt(all, index, addresses[index], options, attempts));
+        if (index + 1 == addresses.size() || all.winner || all.failed > failed_before) continue;
         // The next one begins when this one has failed, or has kept us waiting for long enough.
         static_cast<void>(co_await as_result(with_timeout(options.attempt_delay, all.progress.wait())));
     }
@@ -160,11 +162,12 @@ task<> attempt_each(Attempts& all, const std::vector<Address>& addresses, const 
 
 task<TcpStream> connect_any(std::vector<Address> addresses, ConnectOptions options) {
     Attempts all;
+    all.errors.resize(addresses.size());
     co_await with_scope([&](scope& attempts) { return attempt_each(all, addresses, options, attempts); });
     if (all.winner) co_return std::move(*all.winner);
-    Error error = all.errors.front();
+    Error error = *all.errors.front();
     for (std::size_t index = 1; index < all.errors.size(); ++index) {
-        error.attach(std::make_exception_ptr(all.errors[index]));
+        error.attach(std::make_exception_ptr(*all.errors[index]));
     }
     throw error;
 }

@@ -71,7 +71,10 @@ task<int> nested(int levels) {
     co_return below + 1;
 }
 task<int> nested_failure(int levels) {
-    if (levels == 0) co_await fail_after(2, "from below");
+    if (levels == 0) {
+        co_await fail_after(2, "from below");
+        co_return 0;
+    }
     auto [below] = co_await gather(nested_failure(levels - 1));
     co_return below;
 }
