@@ -194,9 +194,9 @@ void Executor::close_ended(detail::task_state* owner, bool graceful) noexcept {
     make_ready(*owner);
 }
 
-void Executor::note_error(const detail::task_state& from) noexcept {
+bool Executor::note_error(const detail::task_state& from) noexcept {
     for (const NotedError& each : noted_errors_) {
-        if (each.error == from.error) return;  // on its way up
+        if (each.error == from.error) return false;
     }
     NotedError& noted = noted_errors_[next_noted_++ % noted_errors_.size()];
     noted.error = from.error;
@@ -205,6 +205,7 @@ void Executor::note_error(const detail::task_state& from) noexcept {
          task = task->parent) {
         noted.chain[noted.depth++] = {task->created, task->awaiting.line()};
     }
+    return true;
 }
 
 std::string Executor::error_trace(const std::exception_ptr& error) const {

@@ -51,7 +51,13 @@ void task_state::unhandled_exception() noexcept {
     }
     ended = outcome::error;
     error = std::current_exception();
-    if (executor != nullptr) executor->note_error(*this);
+    if (!executor->note_error(*this) || type == nullptr || *type != typeid(Error)) return;
+    // Thrown by the program itself, not by one of our awaitables: it learns here where that was.
+    try {
+        std::rethrow_exception(error);
+    } catch (Error& thrown) {
+        if (thrown.trace().empty()) thrown.with_trace(trace_of(this));
+    }
 }
 
 std::string trace_of(const task_state* from) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <torc/runtime/as_result.hpp>
 #include <torc/runtime/gather.hpp>
 #include <torc/runtime/time.hpp>
 
@@ -253,4 +254,25 @@ TEST_CASE("a program's tasks can be run one after the other, each on an executor
     CHECK_THROWS_AS(executor.run(fail("once")), std::runtime_error);
     CHECK(executor.run(number(2)) == 2);
     leaks.check(executor.statistics());
+}
+
+namespace {
+
+task<> thrower() {
+    throw torc::Error{torc::errc::closed, torc::phase::none, "", "thrown by the program"};
+    co_return;
+}
+task<> caller() { co_await thrower(); }
+
+}  // namespace
+
+TEST_CASE("an Error that the program throws knows the chain of awaits it was thrown in") {
+    run_clean([]() -> task<> {
+        const auto ended = co_await torc::as_result(caller());
+        REQUIRE_FALSE(ended);
+        const std::string trace{ended.error().trace()};
+        CHECK(trace.find("thrower") != std::string::npos);
+        CHECK(trace.find("awaited by ") != std::string::npos);
+        CHECK(trace.find("caller") > trace.find("thrower"));
+    });
 }

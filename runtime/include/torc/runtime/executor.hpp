@@ -130,8 +130,9 @@ class Executor {
     /// Where slow things that belong to the executor live (the resolver); destroyed with it, one of each type.
     std::shared_ptr<void>& service(const void* key);
 
-    /// Remembers the chain of awaits that an error began in; called where it leaves its first task.
-    void note_error(const detail::task_state& from) noexcept;
+    /// Remembers the chain of awaits that an error began in; called where it leaves a task.
+    /// Returns: whether it is new, and not one on its way up.
+    bool note_error(const detail::task_state& from) noexcept;
     /// That chain for one of the last errors, a line each; empty if it is not known any more. Good until the next `run`.
     [[nodiscard]] std::string error_trace(const std::exception_ptr& error) const;
 
