@@ -69,7 +69,8 @@ class Signals {
     Saved saved_[3] = {{SIGINT, {}}, {SIGTERM, {}}, {SIGUSR1, {}}};
 };
 
-/// Prints the exception being handled, with the chain of awaits that it began in: its own, or the one the executor noted.
+/// Prints the exception being handled, with the chain of awaits that it began in: its own, or the one the executor
+/// noted.
 void report(const std::optional<Executor>& executor, const char* what, std::string_view trace = {}) {
     if (!executor) {
         say(fmt::format("torc: {}\n", what));

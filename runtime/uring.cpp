@@ -402,8 +402,8 @@ void UringDriver::enter(Clock::time_point deadline) {
     if (deadline == Clock::never) {
         result = io_uring_submit_and_wait(&ring_, 1);
     } else if (const Clock::time_point present = now(); deadline <= present || io_uring_cq_ready(&ring_) > 0) {
-        // Also when completions are there already (a full submission queue was flushed): the call below would then enter
-        // the kernel without asking for events, and with DEFER_TASKRUN that is when it does the work it put off.
+        // Also when completions are there already (a full submission queue was flushed): the call below would then
+        // enter the kernel without asking for events, and with DEFER_TASKRUN that is when it does the work it put off.
         result = io_uring_submit_and_get_events(&ring_);
     } else {
         const Clock::duration left = deadline - present;

@@ -71,7 +71,8 @@ class Executor {
     T run(task<T> root);
 
     /// Runs `work` on the executor's thread, outside any task, in the order of posting. From any thread.
-    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun. The work may be what makes
+    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun. The work may be what
+    /// makes
     ///           the executor end: its destructor waits for calls of `post` that are still returning.
     void post(std::move_only_function<void()> work);
     void post(posted& work) noexcept;
@@ -133,7 +134,8 @@ class Executor {
     /// Remembers the chain of awaits that an error began in; called where it leaves a task.
     /// Returns: whether it is new, and not one on its way up.
     bool note_error(const detail::task_state& from) noexcept;
-    /// That chain for one of the last errors, a line each; empty if it is not known any more. Good until the next `run`.
+    /// That chain for one of the last errors, a line each; empty if it is not known any more. Good until the next
+    /// `run`.
     [[nodiscard]] std::string error_trace(const std::exception_ptr& error) const;
 
     void close_began(detail::task_state* owner) noexcept;
@@ -183,7 +185,7 @@ class Executor {
     std::uint64_t ungraceful_closes_ = 0;
     Clock::duration longest_resume_{};
     std::atomic<posted*> inbox_{nullptr};
-    std::atomic<int> posting_{0};  // calls of `post` under way on other threads
+    std::atomic<int> posting_{0};             // calls of `post` under way on other threads
     std::array<NotedError, 4> noted_errors_;  // the latest: siblings that fail together are told apart
     std::size_t next_noted_ = 0;
     std::unique_ptr<OffloadPool> offload_pool_;
