@@ -17,7 +17,7 @@
 // buffers.
 //
 // Closing shuts nothing down first: once the terminal completions have come nobody else holds the socket, so closing it
-// sends the FIN; and the kernel runs every shutdown operation on a worker thread, which costs more than all the rest.
+// sends the FIN; and the kernel runs every shutdown operation on a worker thread.
 
 namespace torc::net {
 namespace {

@@ -435,15 +435,19 @@ TEST_SUITE("session") {
             };
             CHECK_THROWS_AS(co_await failing(peer), std::runtime_error);
             CHECK(open_now() == 0);
-            auto waiting = [](const Peer& server) -> task<> {
+            event answered;
+            auto waiting = [&answered](const Peer& server) -> task<> {
                 AsyncSession session{server.url()};
                 static_cast<void>(co_await session);
+                CHECK(session.connected());
+                answered.set();
                 co_await sleep_for(1h);
             };
             auto timed = co_await as_result(with_timeout(20ms, waiting(peer)));
             CHECK_FALSE(timed);
             CHECK(open_now() == 0);
-            auto raced = co_await race(waiting(peer), sleep_for(20ms));
+            answered.reset();
+            auto raced = co_await race(waiting(peer), answered.wait());
             CHECK(raced.index() == 1);
             CHECK(open_now() == 0);
         });

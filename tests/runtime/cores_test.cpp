@@ -67,7 +67,7 @@ TEST_SUITE("cores") {
                 event done;
                 if (mine == 1) {
                     second = Executor::current();
-                    while (count < 100) co_await sleep_for(100us);
+                    while (count < 100) co_await yield();
                     co_return;
                 }
                 while (second == nullptr) co_await yield();

@@ -67,7 +67,7 @@ struct Request {
 /// Requests follow each other on one connection as long as the server keeps it; it is opened again when the server
 /// closed it and the request may be repeated, and when a redirect or a request leads elsewhere.
 ///
-/// Lifetime: when its scope ends its destructor submits the close (TLS close_notify, shutdown, close) to the ring, and
+/// Lifetime: when its scope ends its destructor submits the close (TLS close_notify, close) to the ring, and
 ///           the task whose frame is left does not finish before it is done. Movable between requests.
 /// Requires: one executor; tasks of it may take turns, one at a time.
 class AsyncSession {

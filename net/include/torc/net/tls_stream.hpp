@@ -58,7 +58,7 @@ class TlsStream {
     /// Says close_notify and that nothing more will be sent; receiving goes on.
     [[nodiscard]] task<> shutdown_write();
 
-    /// Closes here and now: close_notify, shutdown and close as one chain, without waiting for the peer's close_notify.
+    /// Closes here and now: close_notify and close as one chain, without waiting for the peer's close_notify.
     /// A stream that broke (see `send`) is closed without close_notify.
     [[nodiscard]] close_awaitable close() noexcept;
 
