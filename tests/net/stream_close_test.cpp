@@ -105,7 +105,7 @@ TEST_CASE("when a task has ended its sockets are closed, whatever they were doin
                 } else {
                     co_await torc::with_scope([&](scope& here) -> task<> {
                         here.spawn(observer());
-                        while (open_descriptors() == 0) co_await torc::sleep_for(std::chrono::microseconds{10});
+                        while (open_descriptors() == 0) co_await torc::yield();
                         here.cancel();
                     });
                 }
