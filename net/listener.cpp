@@ -3,30 +3,21 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+
+#include "bound_socket.hpp"
 
 // Theory of operation. The accept is multishot and stays armed while somebody accepts from time to time: descriptors
 // come without being asked for again and wait in a queue, so a cancelled accept loses none. When too many wait, the
-// accept is cancelled and further connections stay in the kernel's backlog, where they belong. Opening the socket is
-// three system calls that do not block.
+// accept is cancelled and further connections stay in the kernel's backlog, where they belong. Opening the socket waits
+// for nothing.
 
 namespace torc::net {
 namespace {
 
 constexpr std::size_t most_queued = 64;
-
-[[noreturn]] void throw_errno(const char* operation, const Address& address) {
-    Error error{std::error_code{errno, std::generic_category()}, phase::none, operation};
-    error.with_peer(address.to_string());
-    throw error;
-}
-
-void set_flag(int fd, int level, int name, const Address& address) {
-    const int on = 1;
-    if (::setsockopt(fd, level, name, &on, sizeof on) != 0) throw_errno("listen", address);
-}
 
 }  // namespace
 
@@ -39,33 +30,19 @@ ListenerRecord::ListenerRecord(Executor& executor, const descriptor& file, const
       close_(op_kind::close, &file_, closed) {
     accept_.owner = close_.owner = this;
     accept_.multishot = true;
-    executor.driver().opened_outside();
 }
 
 TcpListener TcpListener::bind(const Address& address, const ListenOptions& options) {
     Executor& executor = Executor::here();
-    const int fd = ::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) throw_errno("listen", address);
-    Address local;
-    try {
-        if (!address.is_unix()) set_flag(fd, SOL_SOCKET, SO_REUSEADDR, address);
-        if (options.reuse_port) set_flag(fd, SOL_SOCKET, SO_REUSEPORT, address);
-        if (options.v6_only && address.is_v6()) set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, address);
-        if (options.unlink_first && address.is_unix() && !address.path().starts_with('@')) {
-            ::unlink(address.path().c_str());
-        }
-        if (::bind(fd, address.data(), address.size()) != 0 || ::listen(fd, options.backlog) != 0) {
-            throw_errno("listen", address);
-        }
-        sockaddr_storage name{};
-        socklen_t size = sizeof name;
-        if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) throw_errno("listen", address);
-        local = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
-    } catch (...) {
-        ::close(fd);
-        throw;
-    }
-    return TcpListener{new ListenerRecord{executor, descriptor{fd, false}, local, options.no_delay}};
+    const bool unlinks = options.unlink_first && address.is_unix() && !address.path().starts_with('@');
+    BoundSocket bound = bind_socket(executor.driver(), address, "listen",
+                                    {.type = SOCK_STREAM,
+                                     .backlog = std::max(options.backlog, 1),
+                                     .reuse_address = true,
+                                     .reuse_port = options.reuse_port,
+                                     .v6_only = options.v6_only,
+                                     .unlink_first = unlinks});
+    return TcpListener{new ListenerRecord{executor, bound.file, bound.local, options.no_delay}};
 }
 
 void ListenerRecord::arm() noexcept {
@@ -166,12 +143,9 @@ torc::result<TcpStream> accept_awaitable::take() {
     if (!listener.has_queued()) {
         return std::unexpected{error_from_result(std::exchange(listener.failure_, 0), phase::none, "accept")};
     }
-    const int fd = listener.take_queued();
-    if (listener.no_delay_) {
-        const int on = 1;
-        ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-    return TcpStream::adopt(listener.executor(), {fd, false});
+    const descriptor accepted{listener.take_queued(), false};
+    if (listener.no_delay_) listener.executor().driver().set_option(accepted, IPPROTO_TCP, TCP_NODELAY, 1);
+    return TcpStream::adopt(listener.executor(), accepted);
 }
 
 TcpStream accept_awaitable::await_resume() {

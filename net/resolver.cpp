@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <torc/runtime/time.hpp>
+
 #include "resolver_state.hpp"
 
 // Theory of operation
@@ -109,7 +111,8 @@ std::optional<std::vector<Address>> ResolverState::local_answer(const std::strin
     }
     check_name(name);
     const std::string bare = name.ends_with('.') ? name.substr(0, name.size() - 1) : name;
-    std::vector<Address> found = arrange(hosts_.find(bare), port, family);
+    std::vector<Address> found;
+    if (!executor_.driver().simulated()) found = arrange(hosts_.find(bare), port, family);
     if (found.empty() && is_localhost(bare)) {
         found = arrange({Address::loopback_v6(port), Address::loopback(port)}, port, family);
     }
@@ -138,6 +141,19 @@ task<std::vector<Address>> Resolver::resolve(std::string host, std::uint16_t por
     if (auto known = state_->local_answer(name, port, family)) {
         ++state_->statistics.answered_locally;
         co_return std::move(*known);
+    }
+    if (state_->executor().driver().simulated()) {
+        const name_answer answer = state_->executor().driver().look_up(name);
+        co_await sleep_for(answer.after);
+        if (answer.failure) throw Error{answer.failure, phase::resolve, "resolve"}.with_peer(host);
+        std::vector<Address> found;
+        for (const std::string& text : answer.addresses) {
+            const auto address = Address::parse_ip(text, port);
+            if (address) found.push_back(*address);
+        }
+        found = arrange(found, port, family);
+        if (found.empty()) throw refused(errc::not_found, host, "the name has no address of the wanted family");
+        co_return found;
     }
     const int wanted = native_family(family);
     if (const auto* const cached = state_->cached(name, wanted)) {

@@ -66,6 +66,7 @@ class ResolverState {
     explicit ResolverState(Executor& executor) : executor_(executor) { configure({}); }
     ~ResolverState();
 
+    [[nodiscard]] Executor& executor() const noexcept { return executor_; }
     void configure(ResolverOptions options);
     [[nodiscard]] const ResolverOptions& options() const noexcept { return options_; }
 

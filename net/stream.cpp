@@ -33,23 +33,22 @@ task<> SocketStream::shutdown_write() {
 
 const Address& SocketStream::peer() {
     Address& peer = socket_->peer();
-    if (peer.empty() && socket_->file().open() && !socket_->file().direct) {
-        sockaddr_storage name{};
-        socklen_t size = sizeof name;
-        if (::getpeername(socket_->file().value, reinterpret_cast<sockaddr*>(&name), &size) == 0) {
-            peer = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
-        }
-    }
+    if (!peer.empty()) return peer;
+    sockaddr_storage name{};
+    std::uint32_t size = sizeof name;
+    auto* const generic = reinterpret_cast<sockaddr*>(&name);
+    const Driver& driver = socket_->executor().driver();
+    if (driver.peer_address(socket_->file(), generic, &size) == 0) peer = Address::from_sockaddr(generic, size);
     return peer;
 }
 
 Address SocketStream::local() const {
     sockaddr_storage name{};
-    socklen_t size = sizeof name;
-    const descriptor& file = socket_->file();
-    if (!file.open() || file.direct || ::getsockname(file.value, reinterpret_cast<sockaddr*>(&name), &size) != 0)
-        return {};
-    return Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
+    std::uint32_t size = sizeof name;
+    auto* const generic = reinterpret_cast<sockaddr*>(&name);
+    const Driver& driver = socket_->executor().driver();
+    return driver.local_address(socket_->file(), generic, &size) == 0 ? Address::from_sockaddr(generic, size)
+                                                                      : Address{};
 }
 
 }  // namespace torc::net

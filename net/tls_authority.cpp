@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "tls_openssl.hpp"
+#include "tls_random.hpp"
 
 // Theory of operation. Certificates are built the way RFC 5280 asks, so that what verification thinks of them depends
 // on the dates and names requested and on nothing else: version 3, a random serial number, key identifiers that link
@@ -144,6 +145,7 @@ struct ThrowawayAuthority::State {
 };
 
 ThrowawayAuthority::ThrowawayAuthority(const CertificateRequest& request) {
+    use_simulated_randomness();
     auto state = std::make_shared<State>();
     state->key = make_key(request.key);
     state->certificate = make_certificate(request, Role::authority, state->key.get(), nullptr, nullptr);

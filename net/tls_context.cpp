@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "tls_internal.hpp"
+#include "tls_random.hpp"
 
 // Theory of operation. One SSL_CTX per TlsContext, filled in once and never changed: that makes copies and threads
 // safe. Everything OpenSSL's configuration file could shift (versions, ciphers, groups, signature algorithms) is set
@@ -69,6 +70,7 @@ void set_algorithms(SSL_CTX* context, const TlsAlgorithms& options) {
 
 std::shared_ptr<ContextState> make_state(const SSL_METHOD* method, const TlsAlgorithms& algorithms) {
     static std::atomic<std::uint64_t> next_id{1};
+    use_simulated_randomness();
     ERR_clear_error();
     auto state = std::make_shared<ContextState>();
     state->context.reset(SSL_CTX_new(method));

@@ -2,9 +2,10 @@
 
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <cerrno>
+
+#include "bound_socket.hpp"
 
 // Theory of operation. A datagram is one sendmsg or recvmsg of the ring. The record owns the descriptor and knows the
 // two operations that may be in flight; closing cancels them, awaits their ends, and then closes.
@@ -13,10 +14,9 @@ namespace torc::net {
 
 class DatagramRecord final : public close_record {
    public:
-    DatagramRecord(Executor& executor, int fd, const Address& local) noexcept
-        : close_record(executor), file_{fd, false}, local_(local), close_(op_kind::close, &file_, closed) {
+    DatagramRecord(Executor& executor, const descriptor& file, const Address& local) noexcept
+        : close_record(executor), file_(file), local_(local), close_(op_kind::close, &file_, closed) {
         close_.owner = this;
-        executor.driver().opened_outside();
     }
     [[nodiscard]] const Address& local() const noexcept { return local_; }
 
@@ -163,23 +163,9 @@ Datagram receive_datagram_awaitable::await_resume() {
 }
 
 UdpSocket UdpSocket::bind(const Address& address) {
-    auto fail = [&address](int error) {
-        Error failed{std::error_code{error, std::generic_category()}, phase::none, "bind"};
-        failed.with_peer(address.to_string());
-        throw failed;
-    };
-    const int fd = ::socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) fail(errno);
-    sockaddr_storage name{};
-    socklen_t size = sizeof name;
-    if (::bind(fd, address.data(), address.size()) != 0 ||
-        ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) {
-        const int error = errno;
-        ::close(fd);
-        fail(error);
-    }
-    const Address local = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), size);
-    return UdpSocket{new DatagramRecord{Executor::here(), fd, local}};
+    Executor& executor = Executor::here();
+    const BoundSocket bound = bind_socket(executor.driver(), address, "bind", {.type = SOCK_DGRAM});
+    return UdpSocket{new DatagramRecord{executor, bound.file, bound.local}};
 }
 
 close_awaitable UdpSocket::close() noexcept { return close_awaitable{socket_.get()}; }

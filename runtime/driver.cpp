@@ -1,5 +1,10 @@
 #include <torc/runtime/driver.hpp>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -44,7 +49,10 @@ void Driver::submit(operation& first) noexcept {
     first.next = nullptr;
     (queue_tail_ != nullptr ? queue_tail_->next : queue_head_) = &first;
     queue_tail_ = &first;
+    if (hears_submissions_) submitted(first);
 }
+
+void Driver::submitted(operation&) noexcept {}
 
 void Driver::cancel(operation& op) noexcept {
     if (op.state == op_state::idle) return;
@@ -119,14 +127,69 @@ void Driver::finish(operation& op, int result, bool more, int buffer_id) noexcep
 
 namespace {
 
+int set_flag(int fd, int level, int name) noexcept {
+    const int on = 1;
+    return ::setsockopt(fd, level, name, &on, sizeof on);
+}
+
+/// Negative errno of the first step that failed.
+int bind_opened(int fd, const binding& what) noexcept {
+    const bool unix_socket = what.address->sa_family == AF_UNIX;
+    if (what.reuse_address && !unix_socket && set_flag(fd, SOL_SOCKET, SO_REUSEADDR) != 0) return -errno;
+    if (what.reuse_port && set_flag(fd, SOL_SOCKET, SO_REUSEPORT) != 0) return -errno;
+    if (what.v6_only && what.address->sa_family == AF_INET6 && set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0) {
+        return -errno;
+    }
+    if (what.unlink_first && unix_socket) {
+        const char* const path = reinterpret_cast<const sockaddr_un*>(what.address)->sun_path;
+        if (*path != '\0') ::unlink(path);
+    }
+    if (::bind(fd, what.address, what.address_bytes) != 0) return -errno;
+    return what.backlog != 0 && ::listen(fd, what.backlog) != 0 ? -errno : 0;
+}
+
+}  // namespace
+
+int Driver::bind(const binding& what, descriptor& file) noexcept {
+    const int fd = ::socket(what.address->sa_family, what.type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    if (const int failed = bind_opened(fd, what); failed != 0) {
+        ::close(fd);
+        return failed;
+    }
+    file = {fd, false};
+    opened_outside();
+    return 0;
+}
+
+int Driver::local_address(const descriptor& file, sockaddr* address, std::uint32_t* address_bytes) const noexcept {
+    if (!file.open() || file.direct) return -EBADF;
+    return ::getsockname(file.value, address, address_bytes) == 0 ? 0 : -errno;
+}
+
+int Driver::peer_address(const descriptor& file, sockaddr* address, std::uint32_t* address_bytes) const noexcept {
+    if (!file.open() || file.direct) return -EBADF;
+    return ::getpeername(file.value, address, address_bytes) == 0 ? 0 : -errno;
+}
+
+int Driver::set_option(const descriptor& file, int level, int name, int value) noexcept {
+    return ::setsockopt(file.value, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+name_answer Driver::look_up(std::string_view) { TORC_ASSERT(false, "this driver has no names of its own"); }
+void Driver::fill_random(std::span<std::byte>) noexcept { TORC_ASSERT(false, "this driver has no randomness"); }
+
+namespace {
+
 driver_kind kind_from_environment(driver_kind wanted) {
     const char* const name = std::getenv("TORC_DRIVER");
     if (wanted != driver_kind::automatic || name == nullptr || *name == '\0') return wanted;
     const std::string_view text = name;
     if (text == "uring") return driver_kind::uring;
     if (text == "epoll") return driver_kind::epoll;
+    if (text == "sim") return driver_kind::sim;
     throw Error{errc::invalid_argument, phase::none, "",
-                "TORC_DRIVER is \"" + std::string{text} + "\"; it can be uring or epoll"};
+                "TORC_DRIVER is \"" + std::string{text} + "\"; it can be uring, epoll or sim"};
 }
 
 }  // namespace
@@ -134,6 +197,7 @@ driver_kind kind_from_environment(driver_kind wanted) {
 std::unique_ptr<Driver> make_driver(const DriverOptions& options) {
     const driver_kind kind = kind_from_environment(options.kind);
     if (kind == driver_kind::epoll) return detail::make_epoll_driver(options);
+    if (kind == driver_kind::sim) return detail::make_sim_driver(options);
     std::string why_not;
     if (auto uring = detail::make_uring_driver(options, why_not)) return uring;
     if (kind == driver_kind::uring) {

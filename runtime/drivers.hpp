@@ -10,5 +10,7 @@ namespace torc::detail {
 
 std::unique_ptr<Driver> make_uring_driver(const DriverOptions& options, std::string& why_not);
 std::unique_ptr<Driver> make_epoll_driver(const DriverOptions& options);
+/// One simulated machine without faults; TORC_SIM_SEED gives the seed.
+std::unique_ptr<Driver> make_sim_driver(const DriverOptions& options);
 
 }  // namespace torc::detail

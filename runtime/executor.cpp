@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <thread>
 
 #include <torc/runtime/child_group.hpp>
@@ -49,7 +50,10 @@ Executor& Executor::here() noexcept {
     return *current_executor;
 }
 
-Executor::Executor(const ExecutorOptions& options) : options_(options), driver_(make_driver(options)) {}
+Executor::Executor(const ExecutorOptions& options) : Executor(options, make_driver(options)) {}
+
+Executor::Executor(const ExecutorOptions& options, std::unique_ptr<Driver> driver)
+    : options_(options), driver_(std::move(driver)), shuffle_(static_cast<std::uint32_t>(options.shuffle_seed)) {}
 
 Executor::~Executor() {
     TORC_ASSERT(current_executor != this, "an executor was destroyed while it was running");
@@ -93,8 +97,7 @@ void Executor::run_until(Done done) {
         // A few rounds, because what one task finishes often makes the next one ready; but not without end, so that
         // busy tasks can not starve the ring.
         for (int round = 0; ready_head_ != nullptr && round < most_rounds; ++round) {
-            detail::task_state* task = std::exchange(ready_head_, nullptr);
-            ready_tail_ = nullptr;
+            detail::task_state* task = take_ready();
             while (task != nullptr) resume(*std::exchange(task, task->next_ready));
         }
         if (done()) return;
@@ -105,6 +108,18 @@ void Executor::run_until(Done done) {
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
         driver_->turn(busy ? Clock::time_point::min() : timers_.next());
     }
+}
+
+/// The tasks that are ready, linked by `next_ready`, in the order in which to resume them.
+detail::task_state* Executor::take_ready() noexcept {
+    detail::task_state* first = std::exchange(ready_head_, nullptr);
+    ready_tail_ = nullptr;
+    if (options_.shuffle_seed == 0) return first;
+    std::vector<detail::task_state*> tasks;
+    for (; first != nullptr; first = first->next_ready) tasks.push_back(first);
+    std::ranges::shuffle(tasks, shuffle_);
+    for (detail::task_state* const task : tasks) first = (task->next_ready = first, task);
+    return first;
 }
 
 void Executor::resume(detail::task_state& first) noexcept {

@@ -1,7 +1,5 @@
 #include <torc/runtime/offload.hpp>
 
-#include <algorithm>
-
 #include <torc/runtime/assert.hpp>
 
 // Theory of operation. One queue under one lock; the work behind it blocks anyway. A job belongs to the waiting task
@@ -20,9 +18,14 @@ OffloadPool::~OffloadPool() {
 }
 
 void OffloadPool::add(Job& job) {
+    if (most_threads_ == 0) {
+        job.work(job);
+        job.executor->post(job);
+        return;
+    }
     {
         const std::lock_guard lock{mutex_};
-        if (idle_ <= queue_.size() && threads_.size() < std::max<std::size_t>(most_threads_, 1)) {
+        if (idle_ <= queue_.size() && threads_.size() < most_threads_) {
             try {
                 threads_.emplace_back([this] { serve(); });
             } catch (...) {

@@ -5,8 +5,11 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
 #include <torc/runtime/buffer_pool.hpp>
 #include <torc/runtime/operation.hpp>
@@ -16,6 +19,8 @@
 /// A driver knows operations, not coroutines. `submit` only queues the record; once a turn the executor calls `turn`,
 /// which hands the queue to the kernel, waits, and calls `complete` of every record that has something to say. All of
 /// it happens on the executor's thread, `wake` alone may be called from any other.
+struct sockaddr;
+
 namespace torc {
 
 /// The executor's clock: nanoseconds since an arbitrary start, never set back; the simulator's is virtual.
@@ -30,7 +35,7 @@ struct Clock {
     static time_point now() noexcept;
 };
 
-enum class driver_kind : std::uint8_t { automatic, uring, epoll };
+enum class driver_kind : std::uint8_t { automatic, uring, epoll, sim };
 
 /// Counters of one driver since it began; what is called "now" goes up and down.
 struct DriverStatistics {
@@ -46,10 +51,29 @@ struct DriverStatistics {
 };
 
 struct DriverOptions {
-    driver_kind kind = driver_kind::automatic;  ///< TORC_DRIVER=uring|epoll overrides `automatic`
+    driver_kind kind = driver_kind::automatic;  ///< TORC_DRIVER=uring|epoll|sim overrides `automatic`
     std::size_t queue_entries = 256;            ///< submission queue
     std::size_t buffer_count = 256;             ///< buffers to borrow from when receiving; a power of two
     std::size_t buffer_bytes = 16 * 1024;
+};
+
+/// A socket to be opened on an address of ours.
+struct binding {
+    const sockaddr* address = nullptr;
+    std::uint32_t address_bytes = 0;
+    int type = 0;     ///< SOCK_STREAM, SOCK_DGRAM
+    int backlog = 0;  ///< listens if it is not 0
+    bool reuse_address = false;
+    bool reuse_port = false;
+    bool v6_only = false;
+    bool unlink_first = false;  ///< removes the file a unix socket left behind
+};
+
+/// What a network of the driver's own knows of a host's name.
+struct name_answer {
+    Clock::duration after{};             ///< how long the answer takes
+    std::error_code failure;             ///< or why there is none
+    std::vector<std::string> addresses;  ///< as text, without ports
 };
 
 class Driver {
@@ -79,6 +103,25 @@ class Driver {
     /// Whether operations on a socket may follow, in one chain, the operation that opens it.
     [[nodiscard]] virtual bool chains_open() const noexcept = 0;
 
+    // The few calls on sockets that never wait and so are no operations: the machine's own, or those of a simulated
+    // network. Each gives 0 or a negative errno.
+
+    /// Opens, binds and, with a backlog, listens. Takes the descriptor into the account of open ones.
+    [[nodiscard]] virtual int bind(const binding& what, descriptor& file) noexcept;
+    /// Fill in an address of `*address_bytes` bytes at most, and how long it is.
+    [[nodiscard]] virtual int local_address(const descriptor& file, sockaddr* address,
+                                            std::uint32_t* address_bytes) const noexcept;
+    [[nodiscard]] virtual int peer_address(const descriptor& file, sockaddr* address,
+                                           std::uint32_t* address_bytes) const noexcept;
+    virtual int set_option(const descriptor& file, int level, int name, int value) noexcept;
+
+    /// Whether the network is the driver's own, and with it the names of hosts and the randomness that TLS needs.
+    [[nodiscard]] virtual bool simulated() const noexcept { return false; }
+    /// What that network knows of a name. Requires: simulated().
+    [[nodiscard]] virtual name_answer look_up(std::string_view name);
+    /// Requires: simulated().
+    virtual void fill_random(std::span<std::byte> bytes) noexcept;
+
     /// Takes a descriptor into the account of open ones that was opened by a system call and will be closed by `close`.
     void opened_outside() noexcept { ++statistics_.open_descriptors; }
 
@@ -88,6 +131,8 @@ class Driver {
 
    protected:
     virtual void cancel_in_flight(operation& op) noexcept = 0;
+    /// A chain was queued just now, by the running task; called only with `hears_submissions_`.
+    virtual void submitted(operation& first) noexcept;
 
     /// The first record of the next queued chain that was not cancelled meanwhile, or null; it stays queued.
     operation* peek_queued() noexcept;
@@ -102,6 +147,7 @@ class Driver {
 
     BufferPool buffers_;
     DriverStatistics statistics_;
+    bool hears_submissions_ = false;
     bool delivered_ = false;  // something ended since the turn began, so it must not wait any more
 
    private:

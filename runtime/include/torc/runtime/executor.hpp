@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <random>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -27,12 +28,15 @@ class OffloadPool;
 struct ExecutorOptions : DriverOptions {
     /// How long the close of a resource may take before it is cut short.
     Clock::duration close_grace = std::chrono::seconds{2};
-    /// Threads of the pool behind `offload`, started when first needed.
+    /// Threads of the pool behind `offload`, started when first needed; with 0 the work is done on the executor's own.
     std::size_t offload_threads = 4;
     /// For tests that pull the plug at every await: cancels the root scope at the n-th suspension of any task, counted
     /// from 1; 0 never. Before the operation that was suspended on reaches the kernel, or with `cancel_late` after.
     std::uint64_t cancel_at_suspension = 0;
     bool cancel_late = false;
+    /// Resumes what is ready in an order drawn from this number instead of first come, first served; 0 does not. For
+    /// tests that look for a reliance on the order.
+    std::uint64_t shuffle_seed = 0;
     /// Measures the longest time one resume held the thread (`Statistics::longest_resume`); two clock readings each.
     bool measure_resumes = false;
 };
@@ -60,6 +64,8 @@ class Executor {
     /// Requires: the thread that will call `run`.
     /// Errors:   `Error` when the driver that was insisted on can not be had.
     explicit Executor(const ExecutorOptions& options = {});
+    /// On a driver that was made elsewhere.
+    Executor(const ExecutorOptions& options, std::unique_ptr<Driver> driver);
     Executor(const Executor&) = delete;
     Executor& operator=(const Executor&) = delete;
     /// Drains the closes of resources that were let go of outside `run`.
@@ -165,6 +171,7 @@ class Executor {
     static void run_posted_function(posted& work) noexcept;
     void resume(detail::task_state& task) noexcept;
     void run_posted() noexcept;
+    detail::task_state* take_ready() noexcept;
     template <class Done>
     void run_until(Done done);
 
@@ -181,6 +188,7 @@ class Executor {
     std::uint64_t resumes_ = 0;
     std::uint64_t suspensions_ = 0;
     bool cancel_due_ = false;
+    std::minstd_rand shuffle_;
     std::uint64_t closes_ = 0;
     std::uint64_t ungraceful_closes_ = 0;
     Clock::duration longest_resume_{};

@@ -1,0 +1,184 @@
+#pragma once
+
+#include <sys/socket.h>
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <torc/runtime/sim.hpp>
+
+#include "sim_agenda.hpp"
+
+/// The simulated network: hosts, sockets, and what is on its way between them.
+///
+/// Who owns what: the network owns hosts and sockets; a connection is shared by the sockets at its two ends and the
+/// events that are to move its bytes. A socket is a number; what refers to one that is gone finds nothing. Calls return
+/// like system calls on a non-blocking socket in the kernel: a result, a negative errno, or nothing when it would wait.
+/// Whoever waits is told by `changed` when trying again may help.
+namespace torc::sim {
+
+/// An address with its port, or the path of a unix socket.
+struct Endpoint {
+    int family = AF_UNSPEC;
+    std::array<std::uint8_t, 16> ip{};  // IPv4 in the first four
+    std::uint16_t port = 0;
+    std::string path;
+
+    static Endpoint from(const sockaddr* address, std::size_t address_bytes);
+    static std::optional<Endpoint> parse(const std::string& text);
+    void write(sockaddr* address, std::uint32_t* address_bytes) const noexcept;
+    [[nodiscard]] bool is_any() const noexcept { return family != AF_UNIX && ip == std::array<std::uint8_t, 16>{}; }
+    [[nodiscard]] bool is_loopback() const noexcept;
+    [[nodiscard]] bool same_host(const Endpoint& other) const noexcept {
+        return family == other.family && ip == other.ip;
+    }
+    auto operator<=>(const Endpoint&) const = default;
+};
+
+struct Host {
+    std::string name;
+    std::vector<Endpoint> addresses;
+    std::uint16_t next_port = 32768;
+    bool isolated = false;
+};
+
+/// One direction of a connection.
+struct Pipe {
+    struct Segment {
+        Clock::time_point arrival{};
+        std::string bytes;
+        bool last = false;
+    };
+    std::deque<Segment> on_the_way;
+    std::string arrived;
+    std::size_t taken_bytes = 0;  // of `arrived`
+    std::size_t on_the_way_bytes = 0;
+    Clock::time_point last_arrival{};
+    Clock::time_point link_free{};
+    bool ended = false;  // the sender has sent its last segment
+    bool end_arrived = false;
+    bool given_up = false;  // an event is to fail the connection if what waits now still waits then
+
+    [[nodiscard]] std::size_t unread_bytes() const noexcept { return arrived.size() - taken_bytes; }
+};
+
+struct Connection {
+    std::array<Pipe, 2> to;  // to[0] is read by the end that connected
+    std::array<int, 2> ends{-1, -1};
+    std::array<Host*, 2> hosts{};
+    std::uint64_t passed_bytes = 0;
+    std::uint64_t reset_at_bytes = UINT64_MAX;
+    std::uint64_t stall_at_bytes = UINT64_MAX;
+    [[nodiscard]] bool stalled() const noexcept { return passed_bytes >= stall_at_bytes; }
+};
+
+struct Datagram {
+    Endpoint from;
+    std::string bytes;
+};
+
+struct Socket {
+    int id = -1;
+    Host* host = nullptr;
+    int family = AF_UNSPEC;
+    int type = 0;
+    Endpoint local;
+    Endpoint peer;
+    bool bound = false;
+    bool listening = false;
+    bool reuse_port = false;
+    bool v6_only = false;
+    bool connecting = false;
+    bool reads_shut = false;
+    std::size_t backlog = 0;
+    std::deque<int> accepted;  // established, not yet accepted
+    std::deque<Datagram> datagrams;
+    std::shared_ptr<Connection> connection;
+    std::size_t side = 0;
+    int error = 0;  // told once to whoever asks next
+    bool broken = false;
+};
+
+class Network {
+   public:
+    /// `changed` is told of sockets on which something became possible.
+    Network(const Options& options, Agenda& agenda, std::function<void(int)> changed);
+
+    Host& add_host(std::string name, const std::vector<std::string>& addresses);
+    [[nodiscard]] Host& host(std::string_view name);
+    [[nodiscard]] Host& local() noexcept { return *hosts_.front(); }
+    void add_name(std::string name, std::vector<std::string> addresses);
+    void fail_name(std::string name, std::error_code failure);
+    [[nodiscard]] name_answer look_up(std::string_view name);
+    void partition(Host& one, Host& other);
+    void heal(Host& one, Host& other);
+    void isolate(Host& host) noexcept { host.isolated = true; }
+    void rejoin(Host& host);
+    void crash(Host& host);
+
+    [[nodiscard]] int open(Host& host, int family, int type);
+    [[nodiscard]] int bind(Host& host, const binding& what, int& id);
+    std::optional<int> connect(int id, const Endpoint& to);
+    void stop_connecting(int id) noexcept;
+    std::optional<int> accept(int id);
+    std::optional<int> receive(int id, std::size_t most_bytes, bool peek, std::string& bytes);
+    std::optional<int> send(int id, std::span<const char> bytes);
+    std::optional<int> receive_message(int id, msghdr& message);
+    std::optional<int> send_message(int id, const msghdr& message);
+    [[nodiscard]] int poll(int id, int events);
+    int shutdown(int id, int how);
+    int close(int id);
+    [[nodiscard]] int known(int id) const noexcept { return sockets_.contains(id) ? 0 : -EBADF; }
+    [[nodiscard]] const Socket* find(int id) const noexcept;
+    [[nodiscard]] std::size_t open_sockets() const noexcept { return sockets_.size(); }
+
+   private:
+    struct Name {
+        std::vector<std::string> addresses;
+        std::error_code failure;
+    };
+
+    Socket* socket(int id) noexcept;
+    Host* owner_of(const Host& asking, const Endpoint& address) noexcept;
+    [[nodiscard]] bool cut(const Host& one, const Host& other) const;
+    [[nodiscard]] bool cut(const Connection& connection) const {
+        return connection.stalled() || cut(*connection.hosts[0], *connection.hosts[1]);
+    }
+    Clock::duration travel(const Host& from, const Host& to);
+    Socket* listener_at(const Host& host, const Endpoint& to);
+    std::uint16_t free_port(Host& host, int family, int type);
+    [[nodiscard]] bool taken(const Host& host, const Endpoint& local, int type, bool reuse_port) const;
+
+    void knock(int id, const Endpoint& to, Clock::duration next_try, Clock::time_point give_up);
+    void answer_knock(int id, Host& there, const Endpoint& to);
+    void end_connect(int id, int error);
+    void put(const std::shared_ptr<Connection>& connection, std::size_t reader, std::string bytes, bool last);
+    void arrive(const std::shared_ptr<Connection>& connection, std::size_t reader);
+    void resume_traffic();
+    void refuse_bytes(const std::shared_ptr<Connection>& connection, std::size_t sender);
+    void break_end(Connection& connection, std::size_t side, int error);
+    void deliver(const Host& from, Host& to, const Endpoint& target, Datagram datagram);
+
+    const Options& options_;
+    Agenda& agenda_;
+    std::function<void(int)> changed_;
+    std::vector<std::unique_ptr<Host>> hosts_;
+    std::map<std::string, Name, std::less<>> names_;
+    std::map<int, Socket> sockets_;  // in order, so that nothing depends on addresses of memory
+    std::set<std::pair<const Host*, const Host*>> partitions_;
+    std::vector<std::weak_ptr<Connection>> connections_;
+    int next_id_;
+};
+
+}  // namespace torc::sim
