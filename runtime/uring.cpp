@@ -31,8 +31,10 @@
 // ended. So every operation that is to end stays on a list until it has, and is asked for again after a cancel that
 // found nothing.
 //
-// Bounds. At most as many operations are in flight as the completion queue has entries; the rest waits in our queue.
-// Multishot operations may post more; the kernel keeps what does not fit and gives it out with the next entry.
+// Bounds. A turn submits no more operations than the completion queue has entries, the rest follows in the next one. How
+// many wait in the kernel has no bound but memory: a server's idle connections each wait for a request, and one that was
+// held back for them would wait for ever. When more of them end at once than the queue takes, the kernel keeps the rest
+// (IORING_FEAT_NODROP, Linux 5.5) and gives it out with the next entry, as it does with what multishot operations post.
 //
 // What the kernel can do is found out by trying it: set-up flags are dropped until one set is accepted, opcodes are
 // probed, a multishot operation that is refused is repeated in single shots for good. Needs Linux 5.19 (socket,
@@ -292,10 +294,12 @@ void UringDriver::end(operation& op, int result, int buffer_id) noexcept {
 }
 
 void UringDriver::fill_queue() noexcept {
+    unsigned submitted = 0;
     while (operation* const first = peek_queued()) {
         unsigned length = 0;
         for (const operation* op = first; op != nullptr; op = op->chain) ++length;
-        if (statistics_.in_flight != 0 && statistics_.in_flight + length > completion_entries) return;
+        if (submitted != 0 && submitted + length > completion_entries) return;
+        submitted += length;
         // Links do not span submissions.
         if (io_uring_sq_space_left(&ring_) < length) io_uring_submit(&ring_);
         take_queued();
@@ -392,7 +396,7 @@ void UringDriver::turn(Clock::time_point deadline) {
     cancel_again();
     fill_queue();
     lend_buffers();
-    enter(delivered_ ? Clock::time_point::min() : deadline);
+    enter(delivered_ || has_queued() ? Clock::time_point::min() : deadline);
     deliver();
 }
 
