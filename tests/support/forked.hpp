@@ -18,15 +18,15 @@ namespace torc::test {
 class Forked {
    public:
     /// Forks; the child calls `body` and exits with what it returns. What it prints is collected here.
-    /// Requires: no other thread runs. A child that hangs is ended by SIGALRM.
-    explicit Forked(const std::function<int()>& body) {
+    /// Requires: no other thread runs. A child that takes longer than `limit_seconds` is ended by SIGALRM.
+    explicit Forked(const std::function<int()>& body, unsigned limit_seconds = 20) {
         int ends[2];
         if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
         std::fflush(nullptr);
         pid_ = ::fork();
         if (pid_ == 0) {
             for (const int number : {SIGABRT, SIGINT, SIGTERM, SIGSEGV, SIGUSR1, SIGALRM}) std::signal(number, SIG_DFL);
-            ::alarm(20);
+            ::alarm(limit_seconds);
             ::dup2(ends[1], STDOUT_FILENO);
             ::dup2(ends[1], STDERR_FILENO);
             int status = 99;
