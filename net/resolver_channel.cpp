@@ -15,6 +15,8 @@
 #define CARES_NO_DEPRECATED
 #include <ares.h>
 
+#include "resolver_hosts.hpp"
+
 // Theory of operation
 //
 // c-ares is a state machine without I/O of its own: it says which descriptors to watch and until when, and is told
@@ -158,7 +160,10 @@ struct DnsChannel::Callbacks {
 
     static ares_socket_t open(int family, int type, int protocol, void* data) noexcept {
         const int fd = ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
-        if (fd < 0) return ARES_SOCKET_BAD;
+        if (fd < 0) {
+            if (is_shortage(errno)) channel(data).shortage_ = errno;
+            return ARES_SOCKET_BAD;
+        }
         try {
             std::vector<DnsSocket*>& open_ones = channel(data).sockets_;
             open_ones.reserve(open_ones.size() + 1);
@@ -166,7 +171,7 @@ struct DnsChannel::Callbacks {
             return fd;
         } catch (const std::bad_alloc&) {
             ::close(fd);
-            errno = ENOMEM;
+            errno = channel(data).shortage_ = ENOMEM;
             return ARES_SOCKET_BAD;
         }
     }
@@ -218,7 +223,7 @@ struct DnsChannel::Callbacks {
         const std::unique_ptr<ares_addrinfo, void (*)(ares_addrinfo*)> owned{info, ares_freeaddrinfo};
         if (self.listener_ == nullptr) return;  // dropped
         if (status != ARES_SUCCESS || info == nullptr) {
-            self.answer_ = DnsAnswer{std::unexpected{error_from_status(self.cause(status), self.family_)}};
+            self.answer_ = DnsAnswer{std::unexpected{self.failure_of(status)}};
         } else {
             self.answer_ = answer_from(*info, self.family_);
         }
@@ -268,6 +273,13 @@ int DnsChannel::cause(int status) const noexcept {
     }
 }
 
+/// What kept the question from being asked counts, unless a server answered it all the same.
+Error DnsChannel::failure_of(int status) const {
+    Error error = error_from_status(cause(status), family_);
+    if (shortage_ == 0 || error.code() == errc::not_found) return error;
+    return Error{std::error_code{shortage_, std::generic_category()}, phase::resolve, "resolve"};
+}
+
 DnsChannel::~DnsChannel() {
     listener_ = nullptr;
     ares_destroy(ares_);
@@ -280,6 +292,7 @@ void DnsChannel::ask(const std::string& host, int family, Listener& listener) no
     listener_ = &listener;
     family_ = family;
     last_rcode_ = 0;
+    shortage_ = 0;
     ares_addrinfo_hints hints{};
     hints.ai_family = family;
     hints.ai_socktype = SOCK_STREAM;

@@ -56,6 +56,7 @@ class DnsChannel : private torc::detail::Timer {
     void settle() noexcept;
     void arm_timer() noexcept;
     [[nodiscard]] int cause(int status) const noexcept;
+    [[nodiscard]] Error failure_of(int status) const;
     static void timer_fired(Timer& timer) noexcept;
 
     Executor& executor_;
@@ -63,6 +64,7 @@ class DnsChannel : private torc::detail::Timer {
     Listener* listener_ = nullptr;
     int family_ = 0;
     int last_rcode_ = 0;
+    int shortage_ = 0;  // the errno with which a socket could not be opened, if that was for want of something
     std::optional<DnsAnswer> answer_;
     std::vector<DnsSocket*> sockets_;  // each owns itself, see DnsSocket
 };

@@ -3,11 +3,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 
 // Theory of operation. The file is read when it is first needed and again when its identity, size or time of change
 // differ; one stat(2) for each look-up tells. Lines are read leniently, as every reader of this file does: what is no
-// address is skipped with its line, because a mistake in one line must not take the others away.
+// address is skipped with its line, because a mistake in one line must not take the others away. What it says must not
+// be taken for nothing, though, because the process was short of something at the moment of reading it: that is an
+// error of this look-up, and the next one reads the file again.
 
 namespace torc::net::dns {
 
@@ -34,8 +37,22 @@ std::string lower_case(std::string_view text) {
     return lower;
 }
 
+bool is_shortage(int error) noexcept {
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
 const std::vector<Address>& HostsFile::find(const std::string& name) {
-    if (file_.changed()) read();
+    if (file_.changed()) {
+        try {
+            read();
+        } catch (Error& error) {
+            file_.look_again();
+            throw error.with_peer(name);
+        } catch (...) {
+            file_.look_again();
+            throw;
+        }
+    }
     const auto found = names_.find(name);
     return found == names_.end() ? none_ : found->second;
 }
@@ -43,6 +60,10 @@ const std::vector<Address>& HostsFile::find(const std::string& name) {
 void HostsFile::read() {
     names_.clear();
     std::ifstream file{file_.path()};
+    const std::error_code code{errno, std::generic_category()};
+    if (!file && is_shortage(code.value())) {
+        throw Error{code, phase::resolve, "resolve", "the hosts file " + file_.path() + ": " + code.message()};
+    }
     for (std::string line; std::getline(file, line);) read_line(line);
 }
 

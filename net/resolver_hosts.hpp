@@ -17,6 +17,8 @@ class FileWatch {
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     /// True the first time, and after the file was written, replaced, made or removed.
     [[nodiscard]] bool changed() noexcept;
+    /// Makes `changed` true once more, for whoever could not read it this time.
+    void look_again() noexcept { looked_ = false; }
 
    private:
     struct Identity {
@@ -31,12 +33,13 @@ class FileWatch {
     bool looked_ = false;
 };
 
-/// hosts(5): names that this machine's owner wrote down. A file that is missing or can not be read holds none.
+/// hosts(5): names that this machine's owner wrote down. A file that is missing or may not be read holds none.
 class HostsFile {
    public:
     explicit HostsFile(std::string path) : file_(std::move(path)) {}
 
     /// The addresses of a name in lower case, in the order of the file, with port 0.
+    /// Errors: `Error` in phase resolve when the file can not be opened now for want of descriptors or memory.
     [[nodiscard]] const std::vector<Address>& find(const std::string& name);
 
    private:
@@ -47,6 +50,9 @@ class HostsFile {
     std::unordered_map<std::string, std::vector<Address>> names_;
     std::vector<Address> none_;
 };
+
+/// Whether an errno says that this side, the process or the machine, has no more of something.
+[[nodiscard]] bool is_shortage(int error) noexcept;
 
 /// ASCII letters in lower case; the rest stays.
 [[nodiscard]] std::string lower_case(std::string_view text);

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include <torc/runtime/assert.hpp>
+#include <torc/runtime/error.hpp>
 
 #include "drivers.hpp"
 
@@ -129,7 +130,7 @@ EpollDriver::EpollDriver(const DriverOptions& options)
         const int error = errno;
         if (epoll_fd_ >= 0) ::close(epoll_fd_);
         if (wake_fd_ >= 0) ::close(wake_fd_);
-        throw std::system_error{error, std::generic_category(), "epoll"};
+        throw Error{std::error_code{error, std::generic_category()}, phase::none, "epoll"};
     }
 }
 

@@ -31,10 +31,11 @@
 // ended. So every operation that is to end stays on a list until it has, and is asked for again after a cancel that
 // found nothing.
 //
-// Bounds. A turn submits no more operations than the completion queue has entries, the rest follows in the next one. How
-// many wait in the kernel has no bound but memory: a server's idle connections each wait for a request, and one that was
-// held back for them would wait for ever. When more of them end at once than the queue takes, the kernel keeps the rest
-// (IORING_FEAT_NODROP, Linux 5.5) and gives it out with the next entry, as it does with what multishot operations post.
+// Bounds. A turn submits no more operations than the completion queue has entries, the rest follows in the next one.
+// How many wait in the kernel has no bound but memory: a server's idle connections each wait for a request, and one
+// that was held back for them would wait for ever. When more of them end at once than the queue takes, the kernel keeps
+// the rest (IORING_FEAT_NODROP, Linux 5.5) and gives it out with the next entry, as it does with what multishot
+// operations post.
 //
 // What the kernel can do is found out by trying it: set-up flags are dropped until one set is accepted, opcodes are
 // probed, a multishot operation that is refused is repeated in single shots for good. Needs Linux 5.19 (socket,

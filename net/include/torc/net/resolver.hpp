@@ -91,8 +91,8 @@ class Resolver {
     /// The addresses of `host`, with `port`; never none. `interleave` puts them in the order in which to try them.
     /// Errors: `Error` in phase resolve with the host as its peer. not_found: no such name, or it has no address of the
     ///         wanted family; resolver_failed: the name servers did not answer, or not with an answer;
-    ///         invalid_argument: the text can not be a name. `cancelled` unwinds; the question is dropped with the last
-    ///         one who waits for it.
+    ///         invalid_argument: the text can not be a name; too_many_files_open and its like: it can not be asked for
+    ///         now. `cancelled` unwinds; the question is dropped with the last one who waits for it.
     [[nodiscard]] task<std::vector<Address>> resolve(std::string host, std::uint16_t port,
                                                      family_preference family = family_preference::any);
 
