@@ -64,22 +64,35 @@ void Driver::cancel(operation& op) noexcept {
 operation* Driver::peek_queued() noexcept {
     while (queue_head_ != nullptr) {
         operation& head = *queue_head_;
-        if (head.cancel_requested && head.link == op_link::hard && head.chain != nullptr) {
+        choose_failing(head);
+        int result = head.cancel_requested ? -ECANCELED : failing_ == &head ? -fail_with_ : 0;
+        const bool survives = head.link == op_link::hard && head.chain != nullptr;
+        if (result != 0 && survives) {
             // What follows a hard link runs whatever became of this one: a close must not fall with its farewell.
             operation& following = *head.chain;
             following.next = head.next;
             if (queue_tail_ == &head) queue_tail_ = &following;
             queue_head_ = &following;
             start(head);
-            finish(head, -ECANCELED);
+            finish(head, result);
             continue;
         }
-        bool wanted = true;
-        for (operation* op = queue_head_; op != nullptr; op = op->chain) wanted = wanted && !op->cancel_requested;
-        if (wanted) return queue_head_;
-        refuse_chain(*take_queued(), -ECANCELED);
+        for (const operation* op = head.chain; op != nullptr && result == 0; op = op->chain) {
+            if (op->cancel_requested) result = -ECANCELED;
+        }
+        if (result == 0) return &head;
+        refuse_chain(*take_queued(), result);
     }
     return nullptr;
+}
+
+/// Finds out whether one of a chain's records is the one that is to fail.
+void Driver::choose_failing(operation& first) noexcept {
+    if (fail_at_ <= statistics_.submitted) return;
+    std::uint64_t number = statistics_.submitted;
+    for (operation* op = &first; op != nullptr; op = op->chain) {
+        if (++number == fail_at_) failing_ = op;
+    }
 }
 
 void Driver::refuse_chain(operation& first, int result) noexcept {
@@ -106,6 +119,10 @@ void Driver::start(operation& op) noexcept {
 }
 
 void Driver::finish(operation& op, int result, bool more, int buffer_id) noexcept {
+    if (&op == failing_ && !more) {
+        failing_ = nullptr;
+        result = -fail_with_;
+    }
     op.result = result;
     op.more = more;
     op.buffer_id = buffer_id;

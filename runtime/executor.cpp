@@ -101,10 +101,7 @@ void Executor::run_until(Done done) {
             while (task != nullptr) resume(*std::exchange(task, task->next_ready));
         }
         if (done()) return;
-        if (std::exchange(cancel_due_, false)) {
-            if (options_.cancel_late) driver_->turn(Clock::time_point::min());
-            cancel_root();
-        }
+        if (std::exchange(plug_due_, false)) pull_plug();
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
         driver_->turn(busy ? Clock::time_point::min() : timers_.next());
     }
@@ -177,6 +174,14 @@ void Executor::run_posted() noexcept {
         posted& work = *std::exchange(oldest, oldest->next);
         work.run(work);
     }
+}
+
+/// The moment of `cancel_at_suspension` has come.
+void Executor::pull_plug() {
+    if (options_.cancel_late) driver_->turn(Clock::time_point::min());
+    if (!options_.at_suspension) return cancel_root();
+    options_.cancel_at_suspension = std::exchange(options_.at_suspension, nullptr)();
+    if (options_.cancel_at_suspension != 0 && options_.cancel_at_suspension <= suspensions_) cancel_root();
 }
 
 void Executor::cancel_root() noexcept {

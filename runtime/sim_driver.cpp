@@ -54,14 +54,39 @@ std::uint64_t digest_of(const operation& op) noexcept {
     return mixed;
 }
 
-template <std::size_t Count>
-int one_of(Random& random, const std::array<int, Count>& errors) noexcept {
-    return errors[random.below(Count)];
-}
-
 bool has_socket(const operation& op) noexcept { return op.kind != op_kind::nop && op.kind != op_kind::socket; }
 
 }  // namespace
+
+std::span<const int> possible_errors(op_kind kind) noexcept {
+    static constexpr int opening[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    static constexpr int connecting[] = {ECONNREFUSED,  ETIMEDOUT,    ENETUNREACH, EHOSTUNREACH,
+                                         EADDRNOTAVAIL, ECONNABORTED, EACCES,      ENOMEM};
+    static constexpr int accepting[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED};
+    static constexpr int receiving[] = {ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM};
+    static constexpr int sending[] = {ECONNRESET, EPIPE, ETIMEDOUT, ENOBUFS, ENOMEM};
+    static constexpr int receiving_message[] = {ECONNREFUSED, ENOMEM};
+    static constexpr int sending_message[] = {ENETUNREACH, EPERM, ENOBUFS, ENOMEM};
+    static constexpr int setting[] = {ENOPROTOOPT, ENOMEM};
+    static constexpr int polling[] = {ENOMEM};
+    static constexpr int shutting_down[] = {ENOTCONN};
+    static constexpr int closing[] = {EIO};
+    switch (kind) {
+        case op_kind::socket: return opening;
+        case op_kind::connect: return connecting;
+        case op_kind::accept: return accepting;
+        case op_kind::receive: return receiving;
+        case op_kind::send: return sending;
+        case op_kind::receive_message: return receiving_message;
+        case op_kind::send_message: return sending_message;
+        case op_kind::set_option: return setting;
+        case op_kind::poll: return polling;
+        case op_kind::shutdown: return shutting_down;
+        case op_kind::close: return closing;
+        case op_kind::nop: break;
+    }
+    return {};
+}
 
 SimDriver::SimDriver(std::uint64_t seed, const Options& options)
     : Driver(options.executor),
@@ -348,24 +373,8 @@ void SimDriver::changed(int file) {
 }
 
 int SimDriver::drawn_failure(op_kind kind) noexcept {
-    Random& random = agenda_.random;
-    switch (kind) {
-        case op_kind::socket: return one_of<4>(random, {EMFILE, ENFILE, ENOBUFS, ENOMEM});
-        case op_kind::connect:
-            return one_of<7>(random,
-                             {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EACCES, ENOMEM});
-        case op_kind::accept: return one_of<5>(random, {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED});
-        case op_kind::receive: return one_of<4>(random, {ECONNRESET, ETIMEDOUT, ENOMEM, EHOSTUNREACH});
-        case op_kind::send: return one_of<5>(random, {ECONNRESET, EPIPE, ETIMEDOUT, ENOBUFS, ENOMEM});
-        case op_kind::receive_message: return one_of<2>(random, {ECONNREFUSED, ENOMEM});
-        case op_kind::send_message: return one_of<4>(random, {ENETUNREACH, EPERM, ENOBUFS, ENOMEM});
-        case op_kind::set_option: return one_of<2>(random, {ENOPROTOOPT, ENOMEM});
-        case op_kind::poll: return ENOMEM;
-        case op_kind::shutdown: return ENOTCONN;
-        case op_kind::close: return EIO;
-        case op_kind::nop: return 0;
-    }
-    return 0;
+    const std::span<const int> errors = possible_errors(kind);
+    return errors.empty() ? 0 : errors[agenda_.random.below(errors.size())];
 }
 
 // ---- calls that do not wait -----------------------------------------------------------------------------------------

@@ -640,7 +640,9 @@ std::optional<int> Network::send_message(int id, const msghdr& message) {
 }
 
 void Network::deliver(const Host& from, Host& to, const Endpoint& target, Datagram datagram) {
-    agenda_.after(travel(from, to), [this, &from, &to, target, datagram = std::move(datagram)] {
+    Clock::time_point arrival = agenda_.now() + travel(from, to);
+    if (&from == &to) arrival = to.last_datagram = std::max(arrival, to.last_datagram + Clock::duration{1});
+    agenda_.at(arrival, [this, &from, &to, target, datagram = std::move(datagram)] {
         if (cut(from, to)) return;
         for (auto& [id, socket] : sockets_) {
             if (socket.host != &to || socket.type != SOCK_DGRAM || socket.local.port != target.port) continue;

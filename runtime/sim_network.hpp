@@ -51,6 +51,7 @@ struct Host {
     std::vector<Endpoint> addresses;
     std::uint16_t next_port = 32768;
     bool isolated = false;
+    Clock::time_point last_datagram{};  // datagrams within a host keep their order
 };
 
 /// One direction of a connection.

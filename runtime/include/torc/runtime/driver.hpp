@@ -55,6 +55,10 @@ struct DriverOptions {
     std::size_t queue_entries = 256;            ///< submission queue
     std::size_t buffer_count = 256;             ///< buffers to borrow from when receiving; a power of two
     std::size_t buffer_bytes = 16 * 1024;
+    /// For tests that let every operation fail: the n-th one, counted from 1, ends with the negative of this errno; 0
+    /// none. What opens, receives or sends is not begun at all, what is chained behind something is done all the same.
+    std::uint64_t fail_at_operation = 0;
+    int fail_with = 0;
 };
 
 /// A socket to be opened on an address of ours.
@@ -78,7 +82,10 @@ struct name_answer {
 
 class Driver {
    public:
-    Driver(const DriverOptions& options) : buffers_(options.buffer_count, options.buffer_bytes) {}
+    explicit Driver(const DriverOptions& options)
+        : buffers_(options.buffer_count, options.buffer_bytes),
+          fail_at_(options.fail_at_operation),
+          fail_with_(options.fail_with) {}
     Driver(const Driver&) = delete;
     Driver& operator=(const Driver&) = delete;
     virtual ~Driver() = default;
@@ -151,6 +158,11 @@ class Driver {
     bool delivered_ = false;  // something ended since the turn began, so it must not wait any more
 
    private:
+    void choose_failing(operation& first) noexcept;
+
+    const std::uint64_t fail_at_;
+    const int fail_with_;
+    operation* failing_ = nullptr;
     operation* queue_head_ = nullptr;
     operation* queue_tail_ = nullptr;
 };

@@ -34,6 +34,8 @@ struct ExecutorOptions : DriverOptions {
     /// from 1; 0 never. Before the operation that was suspended on reaches the kernel, or with `cancel_late` after.
     std::uint64_t cancel_at_suspension = 0;
     bool cancel_late = false;
+    /// What happens then instead, called between two tasks; gives the suspension at which to cancel the root, or 0.
+    std::function<std::uint64_t()> at_suspension;
     /// Resumes what is ready in an order drawn from this number instead of first come, first served; 0 does not. For
     /// tests that look for a reliance on the order.
     std::uint64_t shuffle_seed = 0;
@@ -112,7 +114,7 @@ class Executor {
     void suspend(detail::task_state& task, detail::awaited& what) noexcept {
         task.waiting_for = &what;
         task.suspended_at = turn_began_;
-        if (++suspensions_ == options_.cancel_at_suspension) cancel_due_ = true;
+        if (++suspensions_ == options_.cancel_at_suspension) plug_due_ = true;
     }
     /// Starts `child` at once on the caller's stack, or, when that has become deep, queues it.
     void start(detail::task_state& child) noexcept {
@@ -171,6 +173,7 @@ class Executor {
     static void run_posted_function(posted& work) noexcept;
     void resume(detail::task_state& task) noexcept;
     void run_posted() noexcept;
+    void pull_plug();
     detail::task_state* take_ready() noexcept;
     template <class Done>
     void run_until(Done done);
@@ -187,7 +190,7 @@ class Executor {
     std::size_t open_closes_ = 0;
     std::uint64_t resumes_ = 0;
     std::uint64_t suspensions_ = 0;
-    bool cancel_due_ = false;
+    bool plug_due_ = false;
     std::minstd_rand shuffle_;
     std::uint64_t closes_ = 0;
     std::uint64_t ungraceful_closes_ = 0;

@@ -106,6 +106,9 @@ struct Options {
     ExecutorOptions executor;
 };
 
+/// The errors, as positive errno, with which an operation of this kind can really end besides ECANCELED.
+[[nodiscard]] std::span<const int> possible_errors(op_kind kind) noexcept;
+
 /// Options drawn from the seed: which faults are on, and how strong, so that rare combinations are met.
 [[nodiscard]] Options swarm(std::uint64_t seed);
 
