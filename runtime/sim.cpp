@@ -17,16 +17,17 @@ Clock::duration Random::around(Clock::duration mean) noexcept {
     return Clock::duration{static_cast<Clock::rep>(-std::log(1 - unit()) * static_cast<double>(mean.count()))};
 }
 
+void Agenda::count(std::uint64_t value) noexcept {
+    hash_ = (hash_ ^ value) * 0x9e3779b97f4a7c15U;
+    hash_ ^= hash_ >> 29;
+}
+
 void Agenda::note(const char* what, std::int64_t subject, std::int64_t value) noexcept {
     entries_[noted_++ % entries_.size()] = {now_, what, subject, value};
-    const auto mix = [this](std::uint64_t word) {
-        hash_ = (hash_ ^ word) * 0x9e3779b97f4a7c15U;
-        hash_ ^= hash_ >> 29;
-    };
-    mix(static_cast<std::uint64_t>(now_.time_since_epoch().count()));
-    for (const char* letter = what; *letter != '\0'; ++letter) mix(static_cast<unsigned char>(*letter));
-    mix(static_cast<std::uint64_t>(subject));
-    mix(static_cast<std::uint64_t>(value));
+    count(static_cast<std::uint64_t>(now_.time_since_epoch().count()));
+    for (const char* letter = what; *letter != '\0'; ++letter) count(static_cast<unsigned char>(*letter));
+    count(static_cast<std::uint64_t>(subject));
+    count(static_cast<std::uint64_t>(value));
 }
 
 std::string Agenda::last() const {

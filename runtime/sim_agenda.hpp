@@ -42,6 +42,8 @@ class Agenda {
 
     /// Adds to the trace. `what` must be a literal.
     void note(const char* what, std::int64_t subject = 0, std::int64_t value = 0) noexcept;
+    /// The same for what would only fill the list: it counts, but is not told.
+    void count(std::uint64_t value) noexcept;
     [[nodiscard]] std::uint64_t hash() const noexcept { return hash_; }
     [[nodiscard]] std::uint64_t noted() const noexcept { return noted_; }
     /// The last entries, a line each.

@@ -112,6 +112,9 @@ void SimDriver::turn(Clock::time_point deadline) {
     const unsigned allowance = failure_.empty() ? 1 : 2;  // unwinding takes some, too
     if (statistics_.turns > allowance * options_.most_turns) give_up("the run goes in circles: too many turns");
     if (agenda_.now().time_since_epoch() > allowance * options_.longest) give_up("the run takes too much virtual time");
+    // What the tasks did since the last turn, as far as it can be seen from here.
+    agenda_.count(static_cast<std::uint64_t>(agenda_.now().time_since_epoch().count()));
+    if (const Executor* const executor = Executor::current()) agenda_.count(executor->statistics().resumes);
     take_chains();
     // Running tasks takes a moment, so that time passes for one that only polls.
     agenda_.advance(agenda_.now() + Clock::duration{1 + static_cast<Clock::rep>(random.below(longest_turn.count()))});

@@ -482,6 +482,10 @@ void Network::put(const std::shared_ptr<Connection>& connection, std::size_t rea
 
 void Network::arrive(const std::shared_ptr<Connection>& connection, std::size_t reader) {
     Pipe& pipe = connection->to[reader];
+    if (const Socket* const end = socket(connection->ends[reader]); end != nullptr && end->broken) {
+        pipe.on_the_way.clear();  // a reset came first
+        pipe.on_the_way_bytes = 0;
+    }
     bool arrived = false;
     while (!pipe.on_the_way.empty() && pipe.on_the_way.front().arrival <= agenda_.now()) {
         if (cut(*connection)) {
