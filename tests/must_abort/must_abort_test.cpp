@@ -184,7 +184,7 @@ TEST_CASE("an executor that is destroyed with an operation in flight") {
         Executor executor;
         executor.run([](torc::operation& forgotten) -> task<> {
             Executor::here().driver().submit(forgotten);
-            for (int round = 0; round < 3; ++round) co_await torc::sleep_for(std::chrono::microseconds{1});
+            co_await driver_turns(1);
         }(op));
     });
 }
@@ -222,7 +222,7 @@ TEST_CASE("an operation that goes while the kernel works on it") {
         waiting.emplace(client.receive(memory));
         auto waits = [&]() -> task<> { co_await *waiting; };
         auto drops = [&]() -> task<> {
-            co_await torc::sleep_for(std::chrono::microseconds{1});
+            co_await driver_turns(1);
             waiting.reset();
         };
         co_await torc::gather(waits(), drops());

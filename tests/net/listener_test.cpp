@@ -100,7 +100,7 @@ TEST_CASE("an accept that is cancelled as a connection arrives loses none") {
             clients.push_back(co_await TcpStream::connect(listener.local()));
             co_await torc::with_scope([&](scope& here) -> task<> {
                 here.spawn(accept());
-                for (int round = 0; round < count % 3; ++round) co_await torc::sleep_for(std::chrono::microseconds{1});
+                co_await driver_turns(count % 3);
                 here.cancel();
             });
         }
@@ -296,7 +296,7 @@ TEST_CASE("a burst of connections waits in order, and is bounded by the backlog,
         TcpStream first = co_await TcpStream::connect(listener.local());
         TcpStream accepted = co_await listener.accept();  // from here on the accept is armed
         for (int count = 0; count < 200; ++count) co_await connect();
-        for (int turn = 0; turn < 50; ++turn) co_await torc::sleep_for(std::chrono::microseconds{1});
+        co_await driver_turns(50);
         // Ours: the clients', the first pair, the listener, and no more queued than the listener lets in.
         CHECK(torc::Executor::here().statistics().open_descriptors <= 200 + 3 + 200);
         std::vector<TcpStream> servers;

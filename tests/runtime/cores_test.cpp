@@ -3,6 +3,7 @@
 #include <atomic>
 #include <csignal>
 #include <set>
+#include <steps.hpp>
 
 #include <torc/runtime.hpp>
 
@@ -36,7 +37,7 @@ TEST_SUITE("cores") {
                 return [](unsigned mine, unsigned bad, std::atomic<int>& count) -> task<> {
                     if (mine == bad) throw std::runtime_error{"planted"};
                     try {
-                        co_await sleep_for(1h);
+                        co_await test::forever();
                     } catch (const cancelled&) {
                         ++count;
                         throw;
@@ -53,7 +54,7 @@ TEST_SUITE("cores") {
         const int status = run_on_cores(2, [&](unsigned) -> task<> {
             return [](std::atomic<int>& count) -> task<> {
                 if (++count == 2) std::raise(SIGTERM);
-                co_await sleep_for(1h);
+                co_await test::forever();
             }(waiting);
         });
         CHECK(status == 128 + SIGTERM);

@@ -304,7 +304,7 @@ TEST_CASE("a cancellation that was caught comes again at the next await, for as 
                         case 1: co_await torc::yield(); break;
                         case 2: co_await turns(1); break;
                         case 3: co_await gather(turns(1), forever()); break;
-                        default: co_await torc::sleep_for({}); break;
+                        default: co_await driver_turns(1); break;
                     }
                 } catch (const torc::cancelled&) {
                     ++caught;

@@ -5,6 +5,7 @@
 #include <leak_check.hpp>
 #include <memory>
 #include <stdexcept>
+#include <steps.hpp>
 #include <string>
 #include <vector>
 
@@ -20,10 +21,7 @@ using torc::scope;
 using torc::stream;
 using torc::task;
 using torc::test::run_clean;
-
-task<> settle() {
-    for (int turn = 0; turn < 10; ++turn) co_await torc::yield();
-}
+using torc::test::turns;
 
 stream<int> numbers(int end) {
     for (int index = 0; index < end; ++index) co_yield index;
@@ -107,7 +105,7 @@ TEST_CASE("a stream's body runs only while it is asked") {
         stream<int> source = body();
         order.emplace_back("made");
         CHECK(*co_await source.next() == 1);
-        co_await settle();
+        co_await turns(10);
         order.emplace_back("asked");
         CHECK(*co_await source.next() == 2);
         CHECK(co_await source.next() == nullptr);
@@ -178,7 +176,7 @@ TEST_CASE("streams can be made of streams, and await whatever a task can") {
                 const auto [a, b] = co_await torc::gather(twice(*item), twice(*item + 100));
                 co_yield a;
                 co_yield b;
-                co_await torc::sleep_for(std::chrono::nanoseconds{1});
+                co_await torc::test::driver_turns(1);
             }
         };
         stream<int> source = doubled(doubled(slow_numbers(2)));
@@ -246,7 +244,7 @@ TEST_CASE("a stream is cancelled with the task that asks it") {
         auto body = [&]() -> stream<int> {
             co_yield 1;
             try {
-                co_await torc::sleep_for(std::chrono::hours{24});
+                co_await torc::test::forever();
             } catch (const torc::cancelled&) {
                 unwound = true;
                 throw;
@@ -278,7 +276,7 @@ TEST_CASE("a stream that never waits ends too when the scope of its reader is ca
             } catch (const torc::cancelled&) {
                 unwound = true;
             }
-            co_await torc::shield(std::chrono::seconds{10}, settle());  // there is time to clean up
+            co_await torc::shield(std::chrono::seconds{10}, turns(10));  // there is time to clean up
             cleaned_up = true;
             throw torc::cancelled{};
         };

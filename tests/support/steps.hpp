@@ -1,16 +1,18 @@
 #pragma once
 
 #include <chrono>
+#include <expected>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include <torc/runtime/close.hpp>
+#include <torc/runtime/io.hpp>
 #include <torc/runtime/task.hpp>
 #include <torc/runtime/time.hpp>
 
 /// Small tasks and a resource that tests put combinators together from. Nothing here waits for the clock: a wait is a
-/// number of turns, or has no end.
+/// number of turns, of the tasks or of the driver, or has no end.
 namespace torc::test {
 
 /// How often it got to its marks.
@@ -20,8 +22,25 @@ struct journal {
     int finished = 0;  ///< came to its end undisturbed
 };
 
+/// Lets everything else that is ready run, so often. Several of these may pass between two turns of the driver.
 inline task<> turns(int count) {
     for (int turn = 0; turn < count; ++turn) co_await torc::yield();
+}
+
+/// An operation that does nothing; it ends in the next turn of the driver.
+struct nothing : detail::io_awaitable<nothing> {
+    nothing() noexcept : io_awaitable(op_kind::nop, nullptr) {}
+    [[nodiscard]] torc::result<void> take() const {
+        const int ended = outcome();
+        if (ended < 0) return std::unexpected{error_from_result(ended)};
+        return {};
+    }
+};
+
+/// Lets the driver have so many turns: what was submitted before has been seen by the kernel then, and what the kernel
+/// had to say meanwhile was heard.
+inline task<> driver_turns(int count) {
+    for (int turn = 0; turn < count; ++turn) co_await nothing{};
 }
 
 inline task<> forever() { co_await torc::sleep_for(std::chrono::hours{24}); }
