@@ -6,6 +6,7 @@
 
 #include "leak_check.hpp"
 #include "peer.hpp"
+#include "steps.hpp"
 
 using namespace torc;
 using namespace std::chrono_literals;
@@ -441,7 +442,7 @@ TEST_SUITE("session") {
                 static_cast<void>(co_await session);
                 CHECK(session.connected());
                 answered.set();
-                co_await sleep_for(1h);
+                co_await test::forever();
             };
             auto timed = co_await as_result(with_timeout(20ms, waiting(peer)));
             CHECK_FALSE(timed);
