@@ -27,7 +27,8 @@
 namespace torc::http::detail {
 namespace {
 
-constexpr std::size_t send_at_once_bytes = 256 * 1024;  // what `write_timeout` is for
+constexpr std::size_t send_at_once_bytes = 256 * 1024;    // what `write_timeout` is for
+constexpr std::size_t receive_at_once_bytes = 16 * 1024;  // what `body_timeout` is for
 constexpr std::string_view plain_text = "text/plain; charset=utf-8";
 constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -210,6 +211,8 @@ task<bool> ServerConnection::exchange() {
     response_ = &response;
     refused_.reset();
     body_bytes_ = 0;
+    body_wait_ = {};
+    body_wait_bytes_ = 0;
     ++server_.statistics.requests;
 
     co_await handle(request, response);
@@ -312,7 +315,7 @@ task<std::span<const std::byte>> ServerConnection::read_body() {
             owes_continue_ = false;
             if (!response_->sent_) co_await send(std::as_bytes(std::span{go_on}));
         }
-        const received what = co_await receive_until(time_after(server_.options.body_timeout));
+        const received what = co_await receive_body();
         if (what == received::nothing) {
             refuse_body(Error{torc::errc::timed_out, phase::body, "receive", "the body did not come in time"}, true);
         } else if (what == received::end) {
@@ -320,6 +323,19 @@ task<std::span<const std::byte>> ServerConnection::read_body() {
             if (!ended) refuse_body(ended.error(), true);
         }
     }
+}
+
+task<ServerConnection::received> ServerConnection::receive_body() {
+    const Clock::time_point since = Clock::now();
+    const received what = co_await receive_until(time_after(server_.options.body_timeout - body_wait_));
+    // Waiting that brings next to nothing adds up: one byte now and then does not keep a handler for ever.
+    body_wait_ += Clock::now() - since;
+    body_wait_bytes_ += in_.size();
+    if (body_wait_bytes_ >= receive_at_once_bytes) {
+        body_wait_ = {};
+        body_wait_bytes_ = 0;
+    }
+    co_return what;
 }
 
 void ServerConnection::refuse_body(Error error, bool input_broken) {

@@ -71,6 +71,7 @@ class ServerConnection {
     task<bool> drop_rest_of_body();
     task<> linger();
     task<received> receive_until(Clock::time_point deadline);
+    task<received> receive_body();
     [[nodiscard]] int status_for_head(const Error& error) const noexcept;
     void report(ServerFault::stage where, std::exception_ptr error) noexcept;
 
@@ -96,8 +97,10 @@ class ServerConnection {
     mutex sending_;
     const ServerRequest* request_ = nullptr;
     const Responder* response_ = nullptr;
-    std::optional<Error> refused_;  // why the body could not be read
-    std::uint64_t body_bytes_ = 0;  // of the body, read so far
+    std::optional<Error> refused_;     // why the body could not be read
+    std::uint64_t body_bytes_ = 0;     // of the body, read so far
+    Clock::duration body_wait_{};      // for bytes of the body, since the last full share of them
+    std::size_t body_wait_bytes_ = 0;  // that came meanwhile
     ServerFault::stage stage_ = ServerFault::stage::connection;
     bool first_request_ = true;
     bool idle_ = false;

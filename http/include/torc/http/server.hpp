@@ -51,7 +51,7 @@ struct ServerOptions {
     std::chrono::nanoseconds handshake_timeout = std::chrono::seconds{10};
     /// From the beginning of a connection, or the first byte of a later head, to the end of the head; then 408.
     std::chrono::nanoseconds head_timeout = std::chrono::seconds{10};
-    /// For each wait for more of a body; then 408.
+    /// For the client to send 16 KiB of a body, or the rest of it; then 408. While nobody reads, no time passes.
     std::chrono::nanoseconds body_timeout = std::chrono::seconds{30};
     /// For the client to take 256 KiB of an answer.
     std::chrono::nanoseconds write_timeout = std::chrono::seconds{30};
