@@ -327,7 +327,13 @@ task<std::span<const std::byte>> ServerConnection::read_body() {
 
 task<ServerConnection::received> ServerConnection::receive_body() {
     const Clock::time_point since = Clock::now();
-    const received what = co_await receive_until(time_after(server_.options.body_timeout - body_wait_));
+    received what{};
+    try {
+        what = co_await receive_until(time_after(server_.options.body_timeout - body_wait_));
+    } catch (const Error&) {
+        output_broken_ = true;  // the connection broke under the handler, whatever that makes of it
+        throw;
+    }
     // Waiting that brings next to nothing adds up: one byte now and then does not keep a handler for ever.
     body_wait_ += Clock::now() - since;
     body_wait_bytes_ += in_.size();

@@ -1,3 +1,6 @@
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/time.hpp>
@@ -5,8 +8,9 @@
 #include "certificates.hpp"
 #include "server_client.hpp"
 
-// Goal: clients that are slow, or stay for ever, each end within the limit that is meant for them. Method: what is sent
-// a little at a time, faster than any one wait may last and for longer than all of them together. Limits of time are a
+// Goal: clients that are slow, vanish, or stay for ever each end within the limit that is meant for them, and are a
+// fault of their own connection alone. Method: what is sent a little at a time, faster than any one wait may last and
+// for longer than all of them together; connections that are reset in every phase of an exchange. Limits of time are a
 // few milliseconds; nothing depends on how few.
 
 using namespace torc;
@@ -64,6 +68,23 @@ struct Slow {
 task<> wait_for_last_end(http::Server& server) {
     while (server.statistics().connections != 0) co_await yield();
 }
+
+/// A socket whose close is a reset.
+RawClient connect_to_reset(const http::Server& server) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    REQUIRE(::connect(fd, server.local().data(), server.local().size()) == 0);
+    const linger at_once{1, 0};
+    REQUIRE(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+    Executor::here().driver().opened_outside();
+    return RawClient{net::TcpStream::adopt(Executor::here(), {fd, false})};
+}
+
+struct Reset {
+    std::string what;
+    std::string sent;                 ///< before the reset
+    std::string awaited;              ///< what is received before it, up to and with this
+    std::vector<std::string> served;  ///< whole requests that the handler saw
+};
 
 }  // namespace
 
@@ -204,5 +225,84 @@ TEST_SUITE("http server: slow clients") {
         };
         CHECK(with_server(handler, body, impatient()).all.empty());
         CHECK(served == std::vector<std::string>{"/", "/last"});
+    }
+}
+
+TEST_SUITE("http server: resets") {
+    TEST_CASE("a connection may be reset in every phase, and the next client is served") {
+        const std::string page(4'000'000, 'x');
+        const std::vector<Reset> table = {
+            {"before anything", "", "", {}},
+            {"in the request line", "GET / HT", "", {}},
+            {"in a header", get + "X: ", "", {}},
+            {"before the body", post + "Content-Length: 5\r\n\r\n", "", {}},
+            {"in a body of known length", post + "Content-Length: 5\r\n\r\nhel", "", {}},
+            {"in the size of a chunk", chunked + "5", "", {}},
+            {"in a chunk", chunked + "5\r\nhel", "", {}},
+            {"between chunks", chunked + "5\r\nhello\r\n", "", {}},
+            {"in the trailers", chunked + "0\r\nX: y\r\n", "", {}},
+            {"before 100 Continue is answered",
+             post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+             "100 Continue\r\n\r\n",
+             {}},
+            {"in the answer", "GET /page HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\n", {"GET /page "}},
+            {"behind the answer", get + "\r\n", "GET / ", {"GET / "}},
+            {"behind the last answer", get + "Connection: close\r\n\r\n", "GET / ", {"GET / "}},
+            {"in the second request", get + "\r\n" + post + "Content-Length: 5\r\n\r\nhel", "GET / ", {"GET / "}},
+        };
+        std::vector<std::string> served;
+        auto handler = [&](ServerRequest& request, Responder& response) -> task<> {
+            const std::string body = co_await request.text();
+            served.push_back(std::string{request.method()} + " " + std::string{request.target()} + " " + body);
+            const std::string answer = request.target() == "/page" ? page : served.back();
+            co_await response.send(200, answer);
+        };
+        auto visit = [&](http::Server& server) -> task<> {
+            for (const Reset& row : table) {
+                CAPTURE(row.what);
+                served.clear();
+                {
+                    RawClient client = connect_to_reset(server);
+                    if (!row.sent.empty()) co_await client.send(row.sent);
+                    if (!row.awaited.empty()) {
+                        const std::string got = co_await client.receive_until(row.awaited);
+                        CHECK(got.ends_with(row.awaited));
+                    }
+                    while (server.statistics().connections == 0 && row.awaited.empty()) co_await yield();
+                    co_await client.stream().close();
+                }
+                co_await wait_for_last_end(server);
+                CHECK(served == row.served);
+                RawClient next = co_await RawClient::connect(server);
+                co_await next.exchange(get + "\r\n", ok("GET / "));
+            }
+        };
+        const FaultLog faults = with_server(handler, visit, impatient());
+        CHECK(faults.count(ServerFault::stage::handler) == 0);
+    }
+
+    TEST_CASE("a reset while the handler works is found out when it answers") {
+        event reset;
+        event entered;
+        auto handler = [&](ServerRequest&, Responder& response) -> task<> {
+            entered.set();
+            co_await reset.wait();
+            co_await response.send(200, std::string(1'000'000, 'x'));
+        };
+        const FaultLog faults = with_server(
+            handler,
+            [&](http::Server& server) -> task<> {
+                {
+                    RawClient client = connect_to_reset(server);
+                    co_await client.send(get + "\r\n");
+                    co_await entered.wait();
+                    co_await client.stream().close();
+                }
+                reset.set();
+                co_await wait_for_last_end(server);
+            },
+            impatient());
+        CHECK(faults.count(ServerFault::stage::connection) == 1);
+        CHECK(faults.all.size() == 1);
     }
 }
