@@ -66,7 +66,7 @@ void add_header(torc::http::Headers& headers, const std::string& text) {
     const std::string_view name = trimmed(std::string_view{text}.substr(0, colon));
     const std::string_view value = trimmed(std::string_view{text}.substr(colon + 1));
     if (const std::string fault = torc::http::Headers::fault_of(name, value); !fault.empty()) {
-        throw UsageError{fmt::format("--header '{}': {}", one_line(text), fault)};
+        throw UsageError{fmt::format("--header '{}': {}", text, fault)};
     }
     headers.add(name, value);
 }
@@ -101,7 +101,7 @@ Options understand(Words words) {
     for (const std::string& url : words.urls) {
         if (url == "-") continue;
         if (auto parsed = parse_url(url); !parsed) {
-            throw UsageError{fmt::format("'{}' can not be checked: {}", one_line(url), parsed.error().message())};
+            throw UsageError{fmt::format("'{}' can not be checked: {}", url, parsed.error().message())};
         }
     }
     options.urls = std::move(words.urls);
@@ -122,8 +122,7 @@ Options understand(Words words) {
     }
     if (!words.method.empty()) {
         if (!torc::http::is_token(words.method)) {
-            throw UsageError{
-                fmt::format("--method takes a word such as GET or HEAD, not '{}'", one_line(words.method))};
+            throw UsageError{fmt::format("--method takes a word such as GET or HEAD, not '{}'", words.method)};
         }
         options.method = std::move(words.method);
     }
@@ -198,7 +197,7 @@ std::optional<Options> parse_options(int count, char** arguments) {
         return std::nullopt;
     } catch (const CLI::ExtrasError&) {
         throw UsageError{fmt::format("there is no option {} (torc-check --help tells what there is)",
-                                     one_line(app.remaining().empty() ? "" : app.remaining().front()))};
+                                     app.remaining().empty() ? "" : app.remaining().front())};
     } catch (const CLI::ArgumentMismatch& error) {
         throw mismatch(error);
     } catch (const CLI::ParseError& error) {

@@ -5,18 +5,22 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <torc/http/headers.hpp>
 #include <torc/http/url.hpp>
 #include <torc/net/resolver.hpp>
 
+#include "text.hpp"
+
 /// What the command line asks for.
 namespace checker {
 
-/// A command line, or a list of URLs, that can not be meant. Its text is one sentence for the person who wrote it.
+/// A command line, or a list of URLs, that can not be meant. Its text is one sentence for the person who wrote it, in
+/// one line that is fit for a terminal whatever of their words it repeats.
 struct UsageError : std::runtime_error {
-    using std::runtime_error::runtime_error;
+    explicit UsageError(std::string_view sentence) : std::runtime_error(one_line(sentence)) {}
 };
 
 struct Options {
