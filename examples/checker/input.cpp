@@ -27,13 +27,13 @@ constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
     throw UsageError{fmt::format("{} can not be read: {}", name, std::strerror(error))};
 }
 
-std::string_view without_comment(std::string_view line) noexcept {
-    line = trimmed(line);
-    if (line.starts_with('#')) return {};
+/// Where a comment begins: at a '#' that is the first of its line, or stands behind a space.
+std::size_t comment_in(std::string_view line) noexcept {
+    const std::size_t first = line.find_first_not_of(spaces);
     for (std::size_t at = line.find('#'); at != line.npos; at = line.find('#', at + 1)) {
-        if (line[at - 1] == ' ' || line[at - 1] == '\t') return trimmed(line.substr(0, at));
+        if (at == first || line[at - 1] == ' ' || line[at - 1] == '\t') return at;
     }
-    return line;
+    return line.npos;
 }
 
 torc::result<torc::http::Url> parse_line(std::string_view line) {
@@ -73,22 +73,26 @@ void LineReader::rewind() {
 std::optional<std::string_view> LineReader::take() {
     for (;;) {
         const std::string_view left = std::string_view{buffer_}.substr(taken_bytes_);
-        std::size_t end = left.find('\n');
-        if (end == left.npos) {
-            const bool too_long = left.size() >= longest_line_bytes;
-            if (left.empty() || (!ended_ && !too_long)) return std::nullopt;
-            end = left.size();
-            taken_bytes_ += end;
-        } else {
-            taken_bytes_ += end + 1;
+        const std::size_t line_feed = left.find('\n');
+        const bool ends_here = line_feed != left.npos;
+        if (skipping_) {
+            taken_bytes_ += ends_here ? line_feed + 1 : left.size();
+            skipping_ = !ends_here;
+            if (skipping_) return std::nullopt;
+            continue;
         }
-        const bool was_skipping = std::exchange(skipping_, end == left.size() && !ended_);
-        if (was_skipping) continue;
+        const std::size_t mark_bytes =
+            line_number_ == 0 && left.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
+        const std::size_t size_bytes = (ends_here ? line_feed : left.size()) - mark_bytes;
+        // Where a line that is too long is cut does not depend on how much of it was read at once.
+        skipping_ = size_bytes >= longest_line_bytes;
+        if (left.empty() || (!ends_here && !ended_ && !skipping_)) return std::nullopt;
         ++line_number_;
-        std::string_view line = left.substr(0, end);
-        if (line_number_ == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
-        line = without_comment(line);
-        if (!line.empty()) return line;
+        const std::string_view line = left.substr(mark_bytes, std::min(size_bytes, longest_line_bytes));
+        taken_bytes_ += mark_bytes + line.size() + (ends_here && !skipping_ ? 1 : 0);
+        const std::size_t comment = comment_in(line);
+        if (skipping_ && comment == line.npos) return line;
+        if (const std::string_view text = trimmed(line.substr(0, comment)); !text.empty()) return text;
     }
 }
 

@@ -35,8 +35,8 @@ class LineReader {
     [[nodiscard]] bool repeatable() const noexcept { return begin_ >= 0; }
     void rewind();
 
-    /// The next line that was read already, stripped of comments and spaces; empty lines are skipped. A line that is
-    /// too long to be a URL comes cut.
+    /// The next line that was read already, stripped of comments and spaces; empty lines are skipped. Of a line that is
+    /// too long to be a URL comes its beginning, which is too long as well, unless a comment begins in it.
     /// Lifetime: until the next call.
     std::optional<std::string_view> take();
     [[nodiscard]] std::uint64_t line_number() const noexcept { return line_number_; }

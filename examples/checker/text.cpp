@@ -7,7 +7,6 @@ namespace checker {
 namespace {
 
 constexpr std::string_view replacement = "\xEF\xBF\xBD";
-constexpr std::string_view spaces = " \t\r\n\f\v";
 
 constexpr bool is_within(unsigned char byte, int low, int high) { return byte >= low && byte <= high; }
 

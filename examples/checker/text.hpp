@@ -15,6 +15,9 @@ std::string_view take_character(std::string_view& text) noexcept;
 /// becomes U+FFFD. Control characters become spaces, so that nobody's web page can speak to the terminal.
 std::string one_line(std::string_view text, std::size_t count = std::string_view::npos);
 
+/// White space.
+inline constexpr std::string_view spaces = " \t\r\n\f\v";
+
 /// `text` without the white space around it.
 std::string_view trimmed(std::string_view text) noexcept;
 
