@@ -193,18 +193,41 @@ class Zstandard final : public Stage {
             ZSTD_outBuffer out{flow.out.data(), flow.out.size(), 0};
             const std::size_t left = ZSTD_decompressStream(zstd_.get(), &out, &in);
             if (ZSTD_isError(left) != 0) return finished_once_ && at_end_ ? trailing(name_) : damaged(name_);
+            note_start(flow.in.first(in.pos));
+            frame_bytes_ += out.pos;
             flow.consumed(in.pos);
             flow.produced(out.pos);
             holds_output_ = out.pos == out.size;
             if (in.pos != 0 || out.pos != 0) at_end_ = left == 0;
-            if (left == 0) finished_once_ = true;
+            if (left == 0 && !end_frame()) return damaged(name_);
             if (flow.out.empty() || (in.pos == 0 && out.pos == 0)) return {};
         }
         return {};
     }
 
    private:
+    void note_start(std::span<const std::byte> taken) {
+        const std::size_t size = std::min(taken.size(), start_.size() - start_size_);
+        std::copy_n(taken.begin(), size, start_.begin() + static_cast<std::ptrdiff_t>(start_size_));
+        start_size_ += size;
+    }
+
+    // False if the frame gave less than its header announces. In streams libzstd does not look when the last block is
+    // empty; in a frame that it has as a whole, it does.
+    bool end_frame() {
+        const unsigned long long announced = ZSTD_getFrameContentSize(start_.data(), start_size_);
+        const bool known = announced != ZSTD_CONTENTSIZE_UNKNOWN && announced != ZSTD_CONTENTSIZE_ERROR;
+        const bool complete = !known || announced == frame_bytes_;
+        finished_once_ = true;
+        start_size_ = 0;
+        frame_bytes_ = 0;
+        return complete;
+    }
+
     std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> zstd_;
+    std::array<std::byte, 18> start_{};  // the longest header there is
+    std::size_t start_size_ = 0;
+    std::uint64_t frame_bytes_ = 0;
     bool finished_once_ = false;
     bool holds_output_ = false;
 };
