@@ -22,6 +22,7 @@ PREAMBLE = """#include <fmt/format.h>
 #include <string>
 
 #include <torc/http.hpp>
+#include <torc/runtime/sim.hpp>
 
 using namespace torc;
 """
