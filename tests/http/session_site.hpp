@@ -1,6 +1,7 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 
 #include <string>
 #include <string_view>
@@ -20,8 +21,12 @@ using namespace std::chrono_literals;
 class Site {
    public:
     std::string answer;
-    bool one_by_one = false;  ///< each byte by itself
-    bool end_after = false;   ///< the connection ends with the answer
+    std::string piece;         ///< what follows the answer, again and again
+    Clock::duration pause{};   ///< before each of these
+    bool one_by_one = false;   ///< each byte by itself
+    bool end_after = false;    ///< the connection ends with the answer
+    bool reset_after = false;  ///< the connection is reset behind the answer
+    bool deaf = false;         ///< nothing is read and nothing answered
     int accepted = 0;
     event sent;  ///< an answer was sent, or what could be of it
 
@@ -37,6 +42,7 @@ class Site {
 
    private:
     task<> serve_one(net::TcpStream stream) {
+        if (deaf) co_await sleep_for(1h);
         while (true) {
             task<std::string> reading = read_head(stream);
             const result<std::string> head = co_await as_result(std::move(reading));
@@ -46,15 +52,26 @@ class Site {
             const std::string own =
                 "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(name.size()) + "\r\n\r\n" + name;
             const std::string bytes = name == "row" ? answer : own;
-            const std::size_t piece_bytes = one_by_one ? 1 : bytes.size();
-            for (std::size_t at = 0; at < bytes.size(); at += piece_bytes) {
-                const std::string_view piece = std::string_view{bytes}.substr(at, piece_bytes);
-                const result<void> taken = co_await as_result(stream.send(piece));
-                if (!taken) break;
+            const std::size_t part_bytes = one_by_one ? 1 : bytes.size();
+            bool taken = true;
+            for (std::size_t at = 0; taken && at < bytes.size(); at += part_bytes) {
+                const std::string_view part = std::string_view{bytes}.substr(at, part_bytes);
+                taken = (co_await as_result(stream.send(part))).has_value();
             }
             sent.set();
-            if (end_after) co_return;
+            while (taken && name == "row" && !piece.empty()) {
+                if (pause.count() != 0) co_await sleep_for(pause);
+                taken = (co_await as_result(stream.send(std::string_view{piece}))).has_value();
+            }
+            if (name == "row" && reset_after) make_close_a_reset(stream);
+            if (!taken || (name == "row" && (end_after || reset_after))) co_return;
         }
+    }
+    static void make_close_a_reset(net::TcpStream& stream) {
+        const descriptor file = stream.record().file();
+        REQUIRE_FALSE(file.direct);  // accepted sockets are not the ring's alone
+        const linger at_once{1, 0};
+        REQUIRE(::setsockopt(file.value, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
     }
     static task<std::string> read_head(net::TcpStream& stream) {
         std::string head;
