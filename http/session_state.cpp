@@ -99,7 +99,7 @@ Clock::duration SessionState::left(Clock::duration limit) const {
 /// Gives a time-out its words, and any error its phase and peer.
 Error SessionState::described(Error error, phase where, Clock::duration limit) const {
     if (error.code() == torc::errc::timed_out && error.where() == phase::none) {
-        const bool total = limit >= left(Clock::duration::max());
+        const bool total = left(Clock::duration::max()) <= Clock::duration::zero();
         const auto seconds = std::chrono::duration<double>(total ? options.timeouts.total : limit).count();
         std::string what = "timed out after " + format_seconds(seconds);
         if (total) what += " in all";
@@ -112,8 +112,9 @@ Error SessionState::described(Error error, phase where, Clock::duration limit) c
     return error;
 }
 
-task<BufferSlice> SessionState::receive(Clock::duration limit, phase where) {
-    auto received = co_await as_result(with_timeout(left(limit), connection_->transport.receive()));
+/// Receives for as long as `wait`, which is what is left of `limit`.
+task<BufferSlice> SessionState::receive(Clock::duration wait, phase where, Clock::duration limit) {
+    auto received = co_await as_result(with_timeout(left(wait), connection_->transport.receive()));
     if (!received) throw described(std::move(received).error(), where, limit);
     co_return std::move(*received);
 }
@@ -316,7 +317,8 @@ task<> SessionState::read_head() {
         if (step->what == Parser::event::head) break;
         if (step->what != Parser::event::need_more) continue;
         connection.received.release();
-        connection.received = co_await receive(until == Clock::never ? limit : until - Clock::now(), phase::head);
+        const Clock::duration wait = until == Clock::never ? limit : until - Clock::now();
+        connection.received = co_await receive(wait, phase::head, limit);
         if (!connection.received.empty()) continue;
         auto finished = connection.parser.finish();
         if (!finished) throw described(std::move(finished).error(), phase::head, {});
@@ -408,7 +410,7 @@ task<std::span<const std::byte>> SessionState::read_some() {
             undecoded_ = step->body;
         } else {
             connection.received.release();
-            connection.received = co_await receive(options.timeouts.idle, phase::body);
+            connection.received = co_await receive(options.timeouts.idle, phase::body, options.timeouts.idle);
             if (!connection.received.empty()) continue;
             auto finished = connection.parser.finish();
             if (!finished) throw described(std::move(finished).error(), phase::body, {});

@@ -64,7 +64,7 @@ class SessionState {
     void end_body();
     void drop() noexcept;
     [[nodiscard]] Clock::duration left(Clock::duration limit) const;
-    task<BufferSlice> receive(Clock::duration limit, phase where);
+    task<BufferSlice> receive(Clock::duration wait, phase where, Clock::duration limit);
     task<> send(std::string_view bytes);
     [[nodiscard]] Error described(Error error, phase where, Clock::duration limit) const;
 
