@@ -26,8 +26,10 @@ namespace {
 
 /// Bodies up to this size go out in one send with the head.
 constexpr std::size_t joined_body_bytes = 64 * 1024;
-/// Rests of bodies up to this size are read to keep a connection; beyond, a new one is cheaper.
+/// Rests of bodies up to this size, and that come within this time, are read to keep a connection; beyond, a new one is
+/// cheaper.
 constexpr std::uint64_t cheap_rest_bytes = 64 * 1024;
+constexpr std::chrono::milliseconds cheap_rest_time{100};
 constexpr std::size_t decoded_bytes = 16 * 1024;
 
 class peek_operation final : public torc::detail::io_awaitable<peek_operation> {
@@ -166,9 +168,11 @@ task<Response&> SessionState::perform(Request request) {
 
 /// Reads what is left of the response before, or drops the connection where that would cost more than a new one.
 task<> SessionState::end_previous() {
+    const Clock::time_point until = torc::detail::after(Clock::now(), cheap_rest_time);
     std::uint64_t rest_bytes = 0;
     while (body_open_ && rest_bytes <= cheap_rest_bytes) {
-        auto piece = co_await as_result(read_some());
+        auto reading = read_some();
+        auto piece = co_await as_result(with_deadline(until, std::move(reading)));
         if (!piece) break;
         rest_bytes += piece->size();
     }

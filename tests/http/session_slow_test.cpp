@@ -103,6 +103,28 @@ TEST_SUITE("session: slow servers") {
         });
     }
 
+    TEST_CASE("the rest of a body that comes slowly does not hold up the next request") {
+        with_site([](Site& site) -> task<> {
+            for (const std::string start : {ok + "Content-Length: 1000\r\n\r\n", chunked + "3e8\r\n"}) {
+                site.answer = start;
+                site.piece = "a";
+                site.pause = 20ms;
+                site.accepted = 0;
+                SessionOptions options;
+                options.timeouts.total = 5s;
+                AsyncSession session{site.url(), options};
+                Response& first = co_await session;
+                CHECK(first.status() == 200);
+                const Clock::time_point since = Clock::now();
+                const result<std::string> second = co_await exchange(session, "/fresh");
+                REQUIRE(second.has_value());
+                CHECK(*second == "fresh");
+                CHECK(Clock::now() - since < 5s);
+                CHECK(site.accepted == 2);
+            }
+        });
+    }
+
     TEST_CASE("a server that takes nothing ends a request that is too large for the sockets") {
         with_site([](Site& site) -> task<> {
             site.deaf = true;
