@@ -25,6 +25,9 @@ namespace {
 
 constexpr std::size_t max_record_bytes = 16384;
 constexpr std::size_t record_overhead_bytes = 64;  // header, padding, authentication, for every cipher
+/// Reading makes OpenSSL answer what the protocol wants answered (a wish to renegotiate), also while a writer's output
+/// waits for a peer that reads nothing. More than a writer may leave waiting, and as much again, is no accident.
+constexpr std::size_t max_waiting_bytes = 2 * Engine::output_limit_bytes;
 
 /// Notes the version in the server's hello, for the sentence that says it is too old.
 void note_server_version(int sent, int, int content, const void* bytes, std::size_t size, SSL* ssl, void*) noexcept {
@@ -181,6 +184,11 @@ IoResult Engine::read(std::span<std::byte> plaintext) {
     if (const Status status = impl.handshake(); status != Status::ok) return {status, 0};
     if (impl.ended) return {Status::end_of_stream, 0};
     if (impl.abandoned) return {impl.fail(Error{errc::closed, phase::tls, "read"}), 0};
+    if (impl.transport.output.pending_bytes() > max_waiting_bytes) {
+        return {impl.fail(Error{tls_errc::protocol_error, phase::tls, "read",
+                                "the peer asks for more and more answers and reads none of them"}),
+                0};
+    }
     std::size_t total = 0;
     while (total < plaintext.size()) {
         ERR_clear_error();

@@ -4,8 +4,8 @@
 
 #include <torc/runtime/offload.hpp>
 
-#include "process.hpp"
 #include "tls_meeting.hpp"
+#include "tls_programs.hpp"
 
 // TLS streams against OpenSSL's own programs. Without the program each test says so and is left out.
 
@@ -18,25 +18,7 @@ namespace {
 
 constexpr std::array both_versions{TlsVersion::tls1_2, TlsVersion::tls1_3};
 
-bool openssl_is_missing() {
-    if (has_program("openssl")) return false;
-    MESSAGE("skipped: there is no openssl program");
-    return true;
-}
-
 std::string option_for(TlsVersion version) { return version == TlsVersion::tls1_2 ? "-tls1_2" : "-tls1_3"; }
-
-/// Certificates as files, for programs.
-struct Files {
-    TemporaryDirectory directory;
-    TlsIdentity server = world().root.issue({.common_name = "Test Server", .names = {"site.test"}});
-    TlsIdentity alice = world().root.issue({.common_name = "Alice", .for_client = true});
-    std::string certificate = directory.file("server.pem", server.chain_pem);
-    std::string key = directory.file("server.key", server.key_pem);
-    std::string client_certificate = directory.file("client.pem", alice.chain_pem);
-    std::string client_key = directory.file("client.key", alice.key_pem);
-    std::string root = directory.file("root.pem", world().root.certificate_pem());
-};
 
 /// `openssl s_server` on a port of its choice.
 struct OpensslServer {
