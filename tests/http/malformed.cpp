@@ -155,17 +155,17 @@ std::vector<Row> line_rows() {
         if (row.good.empty()) row.good = with_length;
     }
     const Row large[] = {
-        {"a header line that is too long", "X: " + std::string(600, 'y') + "\r\n" + length,
-         "X: " + std::string(400, 'y') + "\r\n" + length, errc::line_too_long, "", 431},
-        {"a name that is too long", std::string(600, 'x') + ": y\r\n" + length,
-         std::string(400, 'x') + ": y\r\n" + length, errc::line_too_long, "", 431},
-        {"a head that is too large", times(3, "X: " + std::string(400, 'y') + "\r\n") + length,
-         times(2, "X: " + std::string(400, 'y') + "\r\n") + length, errc::head_too_large, "", 431},
+        {"a header line that is too long", "X: " + std::string(200, 'y') + "\r\n" + length,
+         "X: " + std::string(120, 'y') + "\r\n" + length, errc::line_too_long, "", 431},
+        {"a name that is too long", std::string(200, 'x') + ": y\r\n" + length,
+         std::string(120, 'x') + ": y\r\n" + length, errc::line_too_long, "", 431},
+        {"a head that is too large", times(4, "X: " + std::string(120, 'y') + "\r\n") + length,
+         times(2, "X: " + std::string(120, 'y') + "\r\n") + length, errc::head_too_large, "", 431},
         {"too many headers", times(16, "X: y\r\n") + length, times(14, "X: y\r\n") + length, errc::too_many_headers, "",
          431},
         {"a length of so many zeros that the line is too long",
-         "Content-Length: " + std::string(600, '0') + "5\r\n\r\nhello",
-         "Content-Length: " + std::string(400, '0') + "5\r\n\r\nhello", errc::line_too_long, "", 431},
+         "Content-Length: " + std::string(200, '0') + "5\r\n\r\nhello",
+         "Content-Length: " + std::string(120, '0') + "5\r\n\r\nhello", errc::line_too_long, "", 431},
     };
     rows.insert(rows.end(), std::begin(large), std::end(large));
     return rows;
@@ -221,9 +221,9 @@ std::vector<Row> chunk_rows() {
         {"a host among the trailers", "0\r\nHost: evil\r\n\r\n", "0\r\nX-Host: evil\r\n\r\n", errc::bad_framing, " "},
         {"extensions that together are too long", times(4, "1;" + std::string(50, 'a') + "\r\na\r\n") + "0\r\n\r\n",
          times(2, "1;" + std::string(50, 'a') + "\r\na\r\n") + "0\r\n\r\n", errc::bad_framing, "aa"},
-        {"chunks that together are too large", times(3, "190\r\n" + std::string(400, 'a') + "\r\n") + "0\r\n\r\n",
-         times(2, "190\r\n" + std::string(400, 'a') + "\r\n") + "0\r\n\r\n", errc::body_too_large,
-         std::string(800, 'a'), 413},
+        {"chunks that together are too large", times(3, "78\r\n" + std::string(120, 'a') + "\r\n") + "0\r\n\r\n",
+         times(2, "78\r\n" + std::string(120, 'a') + "\r\n") + "0\r\n\r\n", errc::body_too_large, std::string(240, 'a'),
+         413},
     };
     const Row lines[] = {
         {"a line feed in an extension", "1;a\nb" + rest, "1;ab" + rest},
@@ -275,14 +275,14 @@ Malformed made(const Row& row, const std::string& start, std::string seen) {
 
 http::Limits malformed_limits() {
     http::Limits limits;
-    limits.max_line_bytes = 512;
-    limits.max_head_bytes = 1024;
+    limits.max_line_bytes = 160;
+    limits.max_head_bytes = 420;
     limits.max_headers = 16;
     limits.max_trailer_bytes = 256;
     limits.max_chunk_line_bytes = 64;
     limits.max_chunk_extension_bytes = 128;
     limits.max_interim_responses = 4;
-    limits.max_body_bytes = 1000;
+    limits.max_body_bytes = 300;
     return limits;
 }
 
@@ -352,10 +352,10 @@ std::vector<Malformed> malformed_requests() {
         {"a line feed alone behind the request line", "GET / HTTP/1.1\n", get, "GET / "},
         {"a carriage return alone behind the request line", "GET / HTTP/1.1\r", get, "GET / "},
         {"a header in place of the version", "GET / Host: x\r\n", get, "GET / ", errc::unsupported_version, 505},
-        {"a target that is too long", "GET /" + std::string(600, 'a') + " HTTP/1.1\r\n",
-         "GET /" + std::string(400, 'a') + " HTTP/1.1\r\n", "GET /" + std::string(400, 'a') + " ", errc::line_too_long,
+        {"a target that is too long", "GET /" + std::string(200, 'a') + " HTTP/1.1\r\n",
+         "GET /" + std::string(120, 'a') + " HTTP/1.1\r\n", "GET /" + std::string(120, 'a') + " ", errc::line_too_long,
          414},
-        {"a method that is too long", std::string(600, 'A') + " / HTTP/1.1\r\n", get, "GET / ", errc::line_too_long,
+        {"a method that is too long", std::string(200, 'A') + " / HTTP/1.1\r\n", get, "GET / ", errc::line_too_long,
          414},
         {"a line feed before the request", "\n" + get, "\r\n" + get, "GET / "},
         {"a carriage return before the request", "\r" + get, "\r\n" + get, "GET / "},
@@ -434,8 +434,8 @@ std::vector<Malformed> malformed_responses() {
         {"a space before the status line", " HTTP/1.1 200 OK\r\n", ok},
         {"ICY in place of a version", "ICY 200 OK\r\n", ok},
         {"HTTP/0.9", "<html>hello</html>\r\n", ok},
-        {"a reason that is too long", "HTTP/1.1 200 " + std::string(600, 'a') + "\r\n",
-         "HTTP/1.1 200 " + std::string(400, 'a') + "\r\n", "200 ", errc::line_too_long},
+        {"a reason that is too long", "HTTP/1.1 200 " + std::string(200, 'a') + "\r\n",
+         "HTTP/1.1 200 " + std::string(120, 'a') + "\r\n", "200 ", errc::line_too_long},
         {"a line feed before the response", "\n" + ok, "\r\n" + ok},
         {"nine blank lines before the response", times(9, "\r\n") + ok, times(8, "\r\n") + ok},
         {"a body behind an interim response", "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhello" + ok,

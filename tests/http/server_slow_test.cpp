@@ -24,6 +24,7 @@ namespace {
 
 const std::string get = "GET / HTTP/1.1\r\nHost: x\r\n";
 const std::string post = "POST / HTTP/1.1\r\nHost: x\r\n";
+const std::string last = "GET /last HTTP/1.1\r\nHost: x\r\n\r\n";
 const std::string chunked = post + "Transfer-Encoding: chunked\r\n\r\n";
 
 ServerOptions impatient() {
@@ -192,9 +193,9 @@ TEST_SUITE("http server: slow clients") {
             co_await response.send(200);
         };
         auto body = [](http::Server& server) -> task<> {
-            for (const std::string request :
-                 {get + "Connection: close\r\n\r\n", get + "\r\n", std::string{"GET /last HTTP/1.1\r\nHost: x\r\n\r\n"},
-                  std::string{"GET / HTTP/1.0\r\n\r\n"}, std::string{"nonsense\r\n"}}) {
+            const std::vector<std::string> requests = {get + "Connection: close\r\n\r\n", get + "\r\n", last,
+                                                       "GET / HTTP/1.0\r\n\r\n", "nonsense\r\n"};
+            for (const std::string& request : requests) {
                 CAPTURE(request);
                 RawClient client = co_await RawClient::connect(server);
                 co_await client.send(request);
@@ -213,8 +214,8 @@ TEST_SUITE("http server: slow clients") {
             co_await response.send(200);
         };
         auto body = [](http::Server& server) -> task<> {
-            for (const std::string request :
-                 {get + "Connection: close\r\n\r\n", std::string{"GET /last HTTP/1.1\r\nHost: x\r\n\r\n"}}) {
+            const std::vector<std::string> requests = {get + "Connection: close\r\n\r\n", last};
+            for (const std::string& request : requests) {
                 RawClient client = co_await RawClient::connect(server);
                 co_await client.send(request);
                 CHECK((co_await client.receive_until("\r\n\r\n")).starts_with("HTTP/1.1 200 OK\r\n"));

@@ -201,14 +201,14 @@ TEST_SUITE("session: greedy servers") {
                 site.answer = row.start;
                 site.piece = row.piece;
                 SessionOptions options;
-                options.limits.max_body_bytes = MiB;
+                options.limits.max_body_bytes = 64 * KiB;
                 const memory_watch memory;
                 const Outcome outcome = co_await read_row(site, options);
                 CAPTURE(outcome.error.what());
                 CHECK(outcome.error.code() == row.code);
                 CHECK(outcome.error.where() == row.where);
                 CHECK(outcome.error.peer() == site.url().substr(7, site.url().size() - 11));
-                CHECK(outcome.body_bytes <= MiB);
+                CHECK(outcome.body_bytes <= 64 * KiB);
                 CHECK(memory.peak_bytes() < bound_bytes);
             }
         });

@@ -105,7 +105,8 @@ TEST_SUITE("session: slow servers") {
 
     TEST_CASE("the rest of a body that comes slowly does not hold up the next request") {
         with_site([](Site& site) -> task<> {
-            for (const std::string start : {ok + "Content-Length: 1000\r\n\r\n", chunked + "3e8\r\n"}) {
+            const std::vector<std::string> starts = {ok + "Content-Length: 1000\r\n\r\n", chunked + "3e8\r\n"};
+            for (const std::string& start : starts) {
                 site.answer = start;
                 site.piece = "a";
                 site.pause = 20ms;
@@ -144,9 +145,10 @@ TEST_SUITE("session: slow servers") {
 
     TEST_CASE("a server that does not close its side is not waited for") {
         with_site([](Site& site) -> task<> {
-            for (const std::string answer :
-                 {ok + "Content-Length: 0\r\n\r\n", ok + "Connection: close\r\nContent-Length: 0\r\n\r\n",
-                  std::string{"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"}}) {
+            const std::vector<std::string> answers = {ok + "Content-Length: 0\r\n\r\n",
+                                                      ok + "Connection: close\r\nContent-Length: 0\r\n\r\n",
+                                                      "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"};
+            for (const std::string& answer : answers) {
                 site.answer = answer;
                 AsyncSession session{site.url()};
                 const result<std::string> body = co_await exchange(session, "");
