@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <torc/runtime/driver.hpp>
+
 #include "tls_internal.hpp"
 
 // Theory of operation. An engine is an SSL object between two pieces of memory (tls_bio.cpp). Its states:
@@ -84,6 +86,7 @@ std::unique_ptr<Engine::Impl> make_impl(const TlsContext& context) {
     if (!impl->ssl) throw std::bad_alloc();
     SSL* ssl = impl->ssl.get();
     SSL_set_app_data(ssl, impl.get());
+    X509_VERIFY_PARAM_set_time(SSL_get0_param(ssl), std::chrono::system_clock::to_time_t(Clock::wall_now()));
     BioPtr bio = make_bio(impl->transport);
     SSL_set_bio(ssl, bio.get(), bio.get());  // takes the one reference for both ends
     static_cast<void>(bio.release());

@@ -1,5 +1,7 @@
 #include <ctime>
 
+#include <torc/runtime/driver.hpp>
+
 #include "tls_internal.hpp"
 
 // Theory of operation. A session lets a client skip the certificate of a server it has verified before, so it must
@@ -35,7 +37,9 @@ bool may_resume(const SessionState& session, const ContextState& context, std::s
     if (session.context_id != context.id || session.key != key) return false;
     if (SSL_SESSION_is_resumable(session.session.get()) != 1) return false;
     const X509* certificate = SSL_SESSION_get0_peer(session.session.get());
-    return certificate != nullptr && X509_cmp_current_time(X509_get0_notAfter(certificate)) > 0;
+    if (certificate == nullptr) return false;
+    std::time_t now = std::chrono::system_clock::to_time_t(Clock::wall_now());
+    return X509_cmp_time(X509_get0_notAfter(certificate), &now) > 0;
 }
 
 void SessionCache::put(TlsSession session) {

@@ -43,6 +43,11 @@ Clock::time_point Clock::now() noexcept {
     return time_point{std::chrono::steady_clock::now().time_since_epoch()};
 }
 
+std::chrono::system_clock::time_point Clock::wall_now() noexcept {
+    if (current_executor != nullptr) return current_executor->driver().wall_now();
+    return std::chrono::system_clock::now();
+}
+
 Executor* Executor::current() noexcept { return current_executor; }
 
 Executor& Executor::here() noexcept {

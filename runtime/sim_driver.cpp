@@ -144,6 +144,11 @@ void SimDriver::turn(Clock::time_point deadline) {
     }
 }
 
+std::chrono::system_clock::time_point SimDriver::wall_now() const noexcept {
+    constexpr std::chrono::sys_days beginning = std::chrono::year{2026} / 1 / 1;
+    return beginning + std::chrono::duration_cast<std::chrono::system_clock::duration>(now().time_since_epoch());
+}
+
 void SimDriver::wake() noexcept {
     {
         const std::lock_guard lock{mutex_};
@@ -286,6 +291,8 @@ std::optional<int> SimDriver::call_send(operation& op) {
         if (*sent < 0) return op.done_bytes > 0 ? static_cast<int>(op.done_bytes) : *sent;
         op.done_bytes += static_cast<std::uint32_t>(*sent);
         if (!op.whole || op.done_bytes == op.length) return static_cast<int>(op.done_bytes);
+        // The kernel promises to go on, and yet ends early now and then: interrupted, or short of memory.
+        if (agenda_.random.chance(options_.short_write / 8)) return static_cast<int>(op.done_bytes);
     }
 }
 

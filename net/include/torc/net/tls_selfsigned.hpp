@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <torc/net/tls_options.hpp>
+#include <torc/runtime/driver.hpp>
 
 /// Certificates made on the spot, for demonstrations and tests. Keys live in memory only.
 namespace torc::net {
@@ -23,9 +24,7 @@ struct CertificateRequest {
     bool for_client = false;         ///< may identify a client instead of a server
     bool with_intermediates = true;  ///< put the authorities between it and the root into the chain
 
-    static std::chrono::sys_seconds now() {
-        return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-    }
+    static std::chrono::sys_seconds now() { return std::chrono::floor<std::chrono::seconds>(Clock::wall_now()); }
 };
 
 /// A certificate authority that exists as long as this object, or its intermediates, do.

@@ -33,6 +33,8 @@ struct Clock {
     static constexpr time_point never = time_point::max();
     /// The clock of the executor that runs this thread, else the machine's monotonic clock.
     static time_point now() noexcept;
+    /// The date and time of day, likewise; a simulated executor begins with the year 2026.
+    static std::chrono::system_clock::time_point wall_now() noexcept;
 };
 
 enum class driver_kind : std::uint8_t { automatic, uring, epoll, sim };
@@ -105,6 +107,9 @@ class Driver {
     virtual void wake() noexcept = 0;
 
     [[nodiscard]] virtual Clock::time_point now() const noexcept = 0;
+    [[nodiscard]] virtual std::chrono::system_clock::time_point wall_now() const noexcept {
+        return std::chrono::system_clock::now();
+    }
     [[nodiscard]] virtual std::string_view name() const noexcept = 0;
 
     /// Whether operations on a socket may follow, in one chain, the operation that opens it.
