@@ -72,7 +72,7 @@ std::string encode(std::string_view codings, std::string body) {
 
 Limits limits_of(bool small) {
     Limits limits;
-    limits.max_body_bytes = small ? 3000 : 128 * 1024;
+    limits.max_body_bytes = small ? 400 : 128 * 1024;
     limits.expansion_floor_bytes = small ? 200 : 32 * 1024;
     limits.max_expansion_ratio = small ? 3 : 100;
     return limits;

@@ -75,6 +75,23 @@ void require_request(const Url& url) {
     require_same(url.target(), parser.request().target, "it reads what was asked for");
 }
 
+/// Dots, against the path's text.
+void require_directories(const Url& url) {
+    const std::string_view path = url.path();
+    const std::string directory{path.substr(0, path.rfind('/'))};
+    const std::string parent = directory.substr(0, directory.empty() ? 0 : directory.rfind('/'));
+    const auto path_of = [&](std::string_view reference) {
+        const auto found = url.resolve(reference);
+        require(found.has_value(), "a path can be resolved", url.href());
+        return std::string{found->path()};
+    };
+    require_same(directory + "/", path_of("."), "one dot is the directory");
+    require_same(directory + "/x", path_of("y/../%2E/x"), "a directory that is left is as if it was never entered");
+    require_same(parent + "/", path_of(".."), "two dots are the directory above");
+    require_same(parent + "/x", path_of("../x"), "two dots lead to the directory above");
+    require_same("/x", path_of("/../x"), "nothing is above the root");
+}
+
 void require_reference(const Url& base, std::string_view reference) {
     const auto url = base.resolve(reference);
     const auto alone = Url::parse(reference);
@@ -113,6 +130,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     require_request(*url);
     const auto same = url->resolve("");
     require(same && *same == url->without_fragment(), "an empty reference is the same document", url->href());
+    require_directories(*url);
     require_reference(*url, reference);
     return 0;
 }
