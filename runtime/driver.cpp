@@ -65,7 +65,8 @@ operation* Driver::peek_queued() noexcept {
     while (queue_head_ != nullptr) {
         operation& head = *queue_head_;
         choose_failing(head);
-        int result = head.cancel_requested ? -ECANCELED : failing_ == &head ? -fail_with_ : 0;
+        int result = head.cancel_requested ? -ECANCELED : 0;
+        if (&head == failing_ && head.kind != op_kind::close) result = -failure_;
         const bool survives = head.link == op_link::hard && head.chain != nullptr;
         if (result != 0 && survives) {
             // What follows a hard link runs whatever became of this one: a close must not fall with its farewell.
@@ -88,10 +89,12 @@ operation* Driver::peek_queued() noexcept {
 
 /// Finds out whether one of a chain's records is the one that is to fail.
 void Driver::choose_failing(operation& first) noexcept {
-    if (fail_at_ <= statistics_.submitted) return;
+    if (fail_at_ <= statistics_.submitted || failing_ != nullptr) return;
     std::uint64_t number = statistics_.submitted;
     for (operation* op = &first; op != nullptr; op = op->chain) {
-        if (++number == fail_at_) failing_ = op;
+        if (++number != fail_at_) continue;
+        failure_ = fail_with_(op->kind);
+        if (failure_ != 0) failing_ = op;
     }
 }
 
@@ -121,7 +124,7 @@ void Driver::start(operation& op) noexcept {
 void Driver::finish(operation& op, int result, bool more, int buffer_id) noexcept {
     if (&op == failing_ && !more) {
         failing_ = nullptr;
-        result = -fail_with_;
+        result = -failure_;
     }
     op.result = result;
     op.more = more;

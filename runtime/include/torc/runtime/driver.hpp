@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,10 +58,11 @@ struct DriverOptions {
     std::size_t queue_entries = 256;            ///< submission queue
     std::size_t buffer_count = 256;             ///< buffers to borrow from when receiving; a power of two
     std::size_t buffer_bytes = 16 * 1024;
-    /// For tests that let every operation fail: the n-th one, counted from 1, ends with the negative of this errno; 0
-    /// none. What opens, receives or sends is not begun at all, what is chained behind something is done all the same.
+    /// For tests that let every operation fail: the n-th one, counted from 1, ends with the errno that `fail_with`
+    /// gives for its kind; 0 lets it pass. What opens, receives or sends is not begun at all; what is chained behind
+    /// something is done all the same, and so is a close.
     std::uint64_t fail_at_operation = 0;
-    int fail_with = 0;
+    std::function<int(op_kind)> fail_with;
 };
 
 /// A socket to be opened on an address of ours.
@@ -166,8 +168,9 @@ class Driver {
     void choose_failing(operation& first) noexcept;
 
     const std::uint64_t fail_at_;
-    const int fail_with_;
+    const std::function<int(op_kind)> fail_with_;
     operation* failing_ = nullptr;
+    int failure_ = 0;  // what `failing_` ends with
     operation* queue_head_ = nullptr;
     operation* queue_tail_ = nullptr;
 };
