@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <torc/net/tls_error.hpp>
+#include <torc/runtime/as_result.hpp>
 #include <torc/runtime/mutex.hpp>
 #include <torc/runtime/timeout.hpp>
 
@@ -143,14 +144,22 @@ task<> TlsStream::State::send_output() {
 /// Gives the engine more input, or tells it that there is none.
 task<> TlsStream::State::fill() {
     if (!engine.output().empty() && !broken) {
+        bool failed = false;
         if (const auto guard = sending.try_lock()) {
             try {
                 co_await send_output();
             } catch (const Error& error) {
                 send_failure = error;
+                failed = true;
             }
         }
         require_open("receive");
+        if (failed) {
+            // The connection may be well all the same (the kernel was short of memory), and the peer wait for what it
+            // will never get. It hears that nothing more comes, so that this side does not wait for ever either.
+            static_cast<void>(co_await as_result(tcp.shutdown_write()));
+            require_open("receive");
+        }
     }
     try {
         input = co_await tcp.receive();
