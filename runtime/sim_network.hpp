@@ -37,6 +37,8 @@ struct Endpoint {
 
     static Endpoint from(const sockaddr* address, std::size_t address_bytes);
     static std::optional<Endpoint> parse(const std::string& text);
+    /// What a socket of this family calls it: for IPv6 an IPv4 address is a mapped one.
+    [[nodiscard]] Endpoint seen_by(int family) const noexcept;
     void write(sockaddr* address, std::uint32_t* address_bytes) const noexcept;
     [[nodiscard]] bool is_any() const noexcept { return family != AF_UNIX && ip == std::array<std::uint8_t, 16>{}; }
     [[nodiscard]] bool is_loopback() const noexcept;
@@ -49,6 +51,7 @@ struct Endpoint {
 struct Host {
     std::string name;
     std::vector<Endpoint> addresses;
+    std::map<std::string, int> files;  // the unix sockets' paths, which outlive the sockets bound to them
     std::uint16_t next_port = 32768;
     bool isolated = false;
     Clock::time_point last_datagram{};  // datagrams within a host keep their order
@@ -57,9 +60,15 @@ struct Host {
 /// One direction of a connection.
 struct Pipe {
     struct Segment {
+        enum class kind : std::uint8_t {
+            bytes,
+            end,
+            reset,    // sent once: lost in a cut
+            refusal,  // a reset that answers what nobody takes: repeated as often as that is
+        };
         Clock::time_point arrival{};
         std::string bytes;
-        bool last = false;
+        kind what = kind::bytes;
     };
     std::deque<Segment> on_the_way;
     std::string arrived;
@@ -69,7 +78,7 @@ struct Pipe {
     Clock::time_point link_free{};
     bool ended = false;  // the sender has sent its last segment
     bool end_arrived = false;
-    bool given_up = false;  // an event is to fail the connection if what waits now still waits then
+    Clock::time_point patience_ends{};  // when the connection fails if what waits in a cut still waits then
 
     [[nodiscard]] std::size_t unread_bytes() const noexcept { return arrived.size() - taken_bytes; }
 };
@@ -77,7 +86,9 @@ struct Pipe {
 struct Connection {
     std::array<Pipe, 2> to;  // to[0] is read by the end that connected
     std::array<int, 2> ends{-1, -1};
+    std::array<bool, 2> forgotten{};  // that host sends and repeats nothing more, and answers what comes with a reset
     std::array<Host*, 2> hosts{};
+    bool immediate = false;  // a unix socket's: what is sent is there
     std::uint64_t passed_bytes = 0;
     std::uint64_t reset_at_bytes = UINT64_MAX;
     std::uint64_t stall_at_bytes = UINT64_MAX;
@@ -109,6 +120,7 @@ struct Socket {
     std::size_t side = 0;
     int error = 0;  // told once to whoever asks next
     bool broken = false;
+    bool crashed = false;
 };
 
 class Network {
@@ -159,15 +171,21 @@ class Network {
     Clock::duration travel(const Host& from, const Host& to);
     Socket* listener_at(const Host& host, const Endpoint& to);
     std::uint16_t free_port(Host& host, int family, int type);
-    [[nodiscard]] bool taken(const Host& host, const Endpoint& local, int type, bool reuse_port) const;
+    [[nodiscard]] bool taken(const Host& host, const Endpoint& local, const binding& what) const;
 
-    void knock(int id, const Endpoint& to, Clock::duration next_try, Clock::time_point give_up);
-    void answer_knock(int id, Host& there, const Endpoint& to);
+    using segment = Pipe::Segment::kind;
+    struct Attempts;
+    void knock(int id, const Endpoint& to, Attempts attempts);
+    void answer_knock(int id, Host& there, const Endpoint& to, Attempts attempts);
+    void take_answer(int id, Host& there, const Endpoint& to, const std::shared_ptr<Connection>& made,
+                     Attempts attempts);
+    void try_again(int id, Attempts attempts, std::move_only_function<void(Attempts)> again);
     void end_connect(int id, int error);
-    void put(const std::shared_ptr<Connection>& connection, std::size_t reader, std::string bytes, bool last);
+    void put(const std::shared_ptr<Connection>& connection, std::size_t reader, std::string bytes, segment what);
     void arrive(const std::shared_ptr<Connection>& connection, std::size_t reader);
+    void hold(const std::shared_ptr<Connection>& connection, std::size_t reader);
     void resume_traffic();
-    void refuse_bytes(const std::shared_ptr<Connection>& connection, std::size_t sender);
+    void forget(const std::shared_ptr<Connection>& connection, std::size_t side);
     void break_end(Connection& connection, std::size_t side, int error);
     void deliver(const Host& from, Host& to, const Endpoint& target, Datagram datagram);
 
@@ -179,6 +197,7 @@ class Network {
     std::map<int, Socket> sockets_;  // in order, so that nothing depends on addresses of memory
     std::set<std::pair<const Host*, const Host*>> partitions_;
     std::vector<std::weak_ptr<Connection>> connections_;
+    std::size_t tidy_at_ = 64;  // so many connections, dead ones among them
     int next_id_;
 };
 
