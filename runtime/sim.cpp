@@ -134,17 +134,16 @@ std::string left_behind(const Statistics& after, std::ptrdiff_t frames, std::siz
     count(after.buffers_lent, "buffers lent");
     count(after.timers, "timers armed");
     count(after.open_closes, "closes under way");
-    count(frames, "coroutine frames");
+    count(std::max<std::ptrdiff_t>(frames, 0), "coroutine frames");
     return text;
 }
 
-}  // namespace
-
-Report run(std::uint64_t seed, const Options& options, std::function<task<>(World&)> root) {
+/// `frames_before` are those that were alive before the program had any.
+Report run_checked(std::uint64_t seed, const Options& options, const std::function<task<>(World&)>& root,
+                   std::ptrdiff_t frames_before) {
     Options chosen = options;
     chosen.executor.offload_threads = 0;  // their order would be the machine's
     if (chosen.shuffle) chosen.executor.shuffle_seed = seed | 1;
-    const std::ptrdiff_t frames = detail::live_frames();
     auto owned = std::make_unique<SimDriver>(seed, chosen);
     SimDriver& driver = *owned;
     Executor executor{chosen.executor, std::move(owned)};
@@ -175,11 +174,26 @@ Report run(std::uint64_t seed, const Options& options, std::function<task<>(Worl
         throw;
     }
     if (!driver.failure().empty()) throw Failure{fail({})};
+    // What came after the last turn.
+    driver.agenda().count(static_cast<std::uint64_t>(driver.now().time_since_epoch().count()));
+    driver.agenda().count(executor.statistics().resumes);
     Report report{seed, driver.agenda().hash(), driver.agenda().noted(), driver.now() - began, executor.statistics()};
     const std::string left =
-        left_behind(report.statistics, detail::live_frames() - frames, driver.network().open_sockets());
+        left_behind(report.statistics, detail::live_frames() - frames_before, driver.network().open_sockets());
     if (!left.empty()) throw Failure{fail("left behind: " + left)};
     return report;
+}
+
+}  // namespace
+
+Report run(std::uint64_t seed, const Options& options, std::function<task<>(World&)> root) {
+    return run_checked(seed, options, root, detail::live_frames());
+}
+
+Report run(std::uint64_t seed, const Options& options, task<> root) {
+    // What the task was given may own frames as well; those are counted only where a function makes it all.
+    const std::ptrdiff_t frames_before = detail::live_frames() - 1;
+    return run_checked(seed, options, [&root](World&) { return std::move(root); }, frames_before);
 }
 
 Report run_twice(std::uint64_t seed, const Options& options, const std::function<task<>(World&)>& root) {

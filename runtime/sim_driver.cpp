@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include <torc/runtime/assert.hpp>
 
@@ -54,6 +56,12 @@ std::uint64_t digest_of(const operation& op) noexcept {
     return mixed;
 }
 
+std::ptrdiff_t threads_of_process() {
+    std::error_code failed;
+    std::filesystem::directory_iterator threads{"/proc/self/task", failed};
+    return failed ? 2 : std::distance(begin(threads), end(threads));
+}
+
 bool has_socket(const operation& op) noexcept { return op.kind != op_kind::nop && op.kind != op_kind::socket; }
 
 }  // namespace
@@ -88,10 +96,11 @@ std::span<const int> possible_errors(op_kind kind) noexcept {
     return {};
 }
 
-SimDriver::SimDriver(std::uint64_t seed, const Options& options)
+SimDriver::SimDriver(std::uint64_t seed, const Options& options, bool alone)
     : Driver(options.executor),
       seed_(seed),
       options_(options),
+      alone_(alone),
       agenda_(seed),
       program_random_(seed ^ 0x6a09e667f3bcc908U),
       entropy_(seed ^ 0xbb67ae8584caa73bU),
@@ -159,6 +168,7 @@ void SimDriver::wake() noexcept {
 
 bool SimDriver::wait_for_threads() {
     std::unique_lock lock{mutex_};
+    if (!woken_ && threads_of_process() <= 1) return false;
     return woken_by_thread_.wait_for(lock, options_.threads_patience, [this] { return woken_; });
 }
 
@@ -168,6 +178,7 @@ void SimDriver::give_up(const char* why) {
     TORC_ASSERT(failure_.empty(), "a simulated run had to be ended, and what it was doing can not be cancelled");
     failure_ = std::string{why} + "\n" + executor.dump_tasks();
     agenda_.note("given up");
+    if (alone_) std::fprintf(stderr, "torc: %s", story().c_str());
     executor.cancel_root();
 }
 
@@ -401,7 +412,7 @@ int SimDriver::bind(const binding& what, descriptor& file) noexcept {
 int SimDriver::local_address(const descriptor& file, sockaddr* address, std::uint32_t* address_bytes) const noexcept {
     const Socket* const socket = network_.find(file.value);
     if (socket == nullptr) return -EBADF;
-    socket->local.write(address, address_bytes);
+    socket->local.seen_by(socket->family).write(address, address_bytes);
     return 0;
 }
 
@@ -409,7 +420,7 @@ int SimDriver::peer_address(const descriptor& file, sockaddr* address, std::uint
     const Socket* const socket = network_.find(file.value);
     if (socket == nullptr) return -EBADF;
     if (!socket->connection) return -ENOTCONN;
-    socket->peer.write(address, address_bytes);
+    socket->peer.seen_by(socket->family).write(address, address_bytes);
     return 0;
 }
 
@@ -442,7 +453,9 @@ std::unique_ptr<Driver> make_sim_driver(const DriverOptions& options) {
     sim::Options simulated;
     static_cast<DriverOptions&>(simulated.executor) = options;
     simulated.threads_patience = std::chrono::seconds{10};
-    return std::make_unique<sim::SimDriver>(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 1, simulated);
+    const std::uint64_t number = seed != nullptr ? std::strtoull(seed, nullptr, 10) : 1;
+    simulated.replay = "TORC_DRIVER=sim TORC_SIM_SEED=" + std::to_string(number);
+    return std::make_unique<sim::SimDriver>(number, simulated, true);
 }
 
 }  // namespace torc::detail

@@ -19,7 +19,8 @@ namespace torc::sim {
 
 class SimDriver final : public Driver {
    public:
-    SimDriver(std::uint64_t seed, const Options& options);
+    /// With `alone` there is nobody but the driver to tell why a run had to be ended.
+    SimDriver(std::uint64_t seed, const Options& options, bool alone = false);
     ~SimDriver() override;
 
     void turn(Clock::time_point deadline) override;
@@ -84,6 +85,7 @@ class SimDriver final : public Driver {
 
     const std::uint64_t seed_;
     const Options options_;
+    const bool alone_;
     Agenda agenda_;
     Random program_random_;
     Random entropy_;

@@ -138,7 +138,8 @@ class World {
     [[nodiscard]] static World here();
 
     /// A machine with a name to look up and addresses ("10.0.0.1", "fd00::1").
-    /// Errors: invalid_argument for what is no address, or is another host's.
+    /// Errors: invalid_argument for what is no address, or is another host's, or every host's; for a second host of a
+    ///         name.
     void add_host(std::string name, const std::vector<std::string>& addresses);
     /// Another name for addresses, of any host or of none.
     void add_name(std::string name, std::vector<std::string> addresses);
@@ -146,6 +147,7 @@ class World {
     void fail_name(std::string name, std::error_code failure);
 
     /// Runs `work` on a host: sockets that it and its children open belong there.
+    /// Errors: not_found if there is no such host, before `work` begins.
     template <class T>
     [[nodiscard]] task<T> on(std::string host, task<T> work);
 
@@ -155,7 +157,8 @@ class World {
     /// The same between a host and all others.
     void isolate(std::string_view host);
     void rejoin(std::string_view host);
-    /// The host's connections and listeners are gone: its own operations fail, its peers hear nothing until they send.
+    /// The host starts anew: the sockets it had are gone. Its own operations on them fail from now on; its peers hear
+    /// nothing until they send, and are reset then.
     void crash(std::string_view host);
 
     [[nodiscard]] Clock::time_point now() const noexcept;
@@ -168,6 +171,8 @@ class World {
 
    private:
     class Staying;
+    template <class T>
+    static task<T> stay(World world, std::string host, task<T> work);
     SimDriver* driver_;
 };
 
@@ -186,7 +191,12 @@ class World::Staying {
 
 template <class T>
 task<T> World::on(std::string host, task<T> work) {
-    const Staying here{*this, host};
+    return stay(*this, std::move(host), std::move(work));
+}
+
+template <class T>
+task<T> World::stay(World world, std::string host, task<T> work) {
+    const Staying here{world, host};
     co_return co_await std::move(work);
 }
 
@@ -202,9 +212,7 @@ Report run(std::uint64_t seed, const Options& options, Root root) {
     return run(seed, options, std::function<task<>(World&)>{[&root](World&) { return root(); }});
 }
 
-inline Report run(std::uint64_t seed, const Options& options, task<> root) {
-    return run(seed, options, std::function<task<>(World&)>{[&root](World&) { return std::move(root); }});
-}
+Report run(std::uint64_t seed, const Options& options, task<> root);
 
 /// The same twice: throws `Failure` as well if the second run is not like the first.
 Report run_twice(std::uint64_t seed, const Options& options, const std::function<task<>(World&)>& root);
