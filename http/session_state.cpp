@@ -32,14 +32,14 @@ constexpr std::uint64_t cheap_rest_bytes = 64 * 1024;
 constexpr std::chrono::milliseconds cheap_rest_time{100};
 constexpr std::size_t decoded_bytes = 16 * 1024;
 
-class peek_operation final : public torc::detail::io_awaitable<peek_operation> {
+class peek_awaitable final : public net::side_awaitable {
    public:
-    explicit peek_operation(descriptor& target) noexcept : io_awaitable(op_kind::receive, &target) {
+    explicit peek_awaitable(net::SocketRecord& socket) noexcept : side_awaitable(op_kind::receive, socket) {
         address = &byte_;
         length = 1;
         flags = MSG_PEEK | MSG_DONTWAIT;
     }
-    torc::result<int> take() { return outcome(); }
+    int await_resume() const { return outcome(); }
 
    private:
     char byte_ = 0;
@@ -193,7 +193,7 @@ task<> SessionState::exchange(const Url& target, Request& request) {
 
 task<bool> SessionState::still_usable() {
     if (!connection_->transport.is_open() || !connection_->received.empty()) co_return false;
-    peek_operation peek{connection_->transport.record().file()};
+    peek_awaitable peek{connection_->transport.record()};
     const int seen = co_await peek;
     // Over TLS, tickets may wait; what they are is for the engine to say.
     co_return seen == -EAGAIN || (seen > 0 && connection_->transport.tls() != nullptr);

@@ -131,6 +131,7 @@ void SocketRecord::start_close() noexcept {
 void SocketRecord::go_on_closing() noexcept {
     if (!closing_ || !closing_->begun || closing_->submitted) return;
     if (reader_ != nullptr || writer_ != nullptr || borrowing_.state != op_state::idle) return;
+    if (side_operations_ > 0) return;
     closing_->submitted = true;
     slices_.clear();
     if (!file_.open()) {
@@ -385,6 +386,38 @@ torc::result<void> send_awaitable::take() {
 void send_awaitable::await_resume() {
     auto taken = take();
     if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
+}
+
+side_awaitable::side_awaitable(op_kind what, SocketRecord& socket) noexcept
+    : operation(what, nullptr, completed), executor_(socket.executor()), socket_(&socket) {}
+
+side_awaitable::~side_awaitable() {
+    TORC_ASSERT(state == op_state::idle, "an operation was destroyed while the kernel still worked on it");
+}
+
+bool side_awaitable::begin(torc::detail::task_state& task) noexcept {
+    task_ = &task;
+    refused_ = !socket_->is_open();
+    if (refused_ || !enter(task)) return false;
+    ++socket_->side_operations_;
+    file = &socket_->file_;
+    executor_.driver().submit(*this);
+    return true;
+}
+
+void side_awaitable::completed(operation& op) noexcept {
+    auto& self = static_cast<side_awaitable&>(op);
+    SocketRecord& socket = *std::exchange(self.socket_, nullptr);
+    --socket.side_operations_;
+    self.ready();
+    socket.go_on_closing();
+}
+
+int side_awaitable::outcome() const {
+    if (refused_) throw Error{errc::closed, phase::none, to_string(operation::kind)};
+    throw_if_cancelled();
+    if (operation::result == -ECANCELED && cancel_requested) throw torc::cancelled{};
+    return operation::result;
 }
 
 }  // namespace torc::net

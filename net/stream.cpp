@@ -17,18 +17,17 @@ UnixStream UnixStream::adopt(Executor& executor, descriptor file, const Address&
 }
 
 task<> SocketStream::shutdown_write() {
-    class shutdown_operation final : public torc::detail::io_awaitable<shutdown_operation> {
+    class shutdown_awaitable final : public side_awaitable {
        public:
-        explicit shutdown_operation(descriptor& target) : io_awaitable(op_kind::shutdown, &target) { flags = SHUT_WR; }
-        torc::result<void> take() {
-            const int code = outcome();
-            if (code < 0) return std::unexpected{error_from_result(code, phase::send, "shut down")};
-            return {};
+        explicit shutdown_awaitable(SocketRecord& socket) noexcept : side_awaitable(op_kind::shutdown, socket) {
+            flags = SHUT_WR;
         }
+        int await_resume() const { return outcome(); }
     };
     if (!is_open()) throw Error{errc::closed, phase::send, "shut down"};
-    shutdown_operation shutting_down{socket_->file()};
-    co_await shutting_down;
+    shutdown_awaitable shutting_down{*socket_};
+    const int failed = co_await shutting_down;
+    if (failed < 0) throw error_from_result(failed, phase::send, "shut down");
 }
 
 const Address& SocketStream::peer() {

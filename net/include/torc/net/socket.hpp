@@ -43,6 +43,7 @@ class SocketRecord final : public close_record {
     friend class receive_awaitable;
     friend class slice_awaitable;
     friend class send_awaitable;
+    friend class side_awaitable;
 
     ~SocketRecord() override;
     void start_close() noexcept override;
@@ -74,6 +75,7 @@ class SocketRecord final : public close_record {
     std::size_t first_slice_ = 0;
     class receiving* reader_ = nullptr;
     class send_awaitable* writer_ = nullptr;
+    std::size_t side_operations_ = 0;
     std::unique_ptr<Closing> closing_;
     int ended_ = 1;  // what ended the stream: 0 or a negative errno; 1 while it goes on
     bool keep_receiving_ = true;
@@ -161,6 +163,33 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     std::span<const std::byte> left_;
     bool begun_ = false;  // the kernel took a part
     std::error_code refused_;
+};
+
+/// An operation of the socket that neither receives nor sends, such as a shutdown: one that ends by itself soon, so that
+/// a close waits for it.
+class side_awaitable : public torc::detail::leaf, protected operation {
+   public:
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        return begin(self.promise());
+    }
+    void cancel() noexcept override { executor_.driver().cancel(*this); }
+    [[nodiscard]] std::string describe() const override { return to_string(operation::kind); }
+
+   protected:
+    side_awaitable(op_kind what, SocketRecord& socket) noexcept;
+    ~side_awaitable();
+    /// What the kernel said, a negative errno for a failure. Throws `cancelled`, and `Error` (closed).
+    [[nodiscard]] int outcome() const;
+
+   private:
+    bool begin(torc::detail::task_state& task) noexcept;
+    static void completed(operation& op) noexcept;
+
+    Executor& executor_;
+    SocketRecord* socket_;  // null once it ended, or if the socket was closed before it began
+    bool refused_ = false;
 };
 
 }  // namespace torc::net
