@@ -165,8 +165,8 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     std::error_code refused_;
 };
 
-/// An operation of the socket that neither receives nor sends, such as a shutdown: one that ends by itself soon, so that
-/// a close waits for it.
+/// An operation of the socket that neither receives nor sends, such as a shutdown: one that soon ends by itself, so
+/// that a close waits for it.
 class side_awaitable : public torc::detail::leaf, protected operation {
    public:
     bool await_ready() const noexcept { return false; }
