@@ -3,6 +3,7 @@
 
 #include "memory_watch.hpp"
 #include "server_client.hpp"
+#include "steps.hpp"
 
 // Goal: a client that never stops sending, or never reads, gets its answer or its end within the limit that is meant
 // for it, and never makes the server hold more than a few buffers. Method: what is sent again and again, until the
@@ -188,7 +189,7 @@ TEST_SUITE("http server: greedy clients") {
             while (server.statistics().connections != 0) {
                 const result<std::size_t> got = co_await as_result(client.stream().receive(std::span{&byte, 1}));
                 if (!got || *got == 0) break;
-                co_await sleep_for(1ms);
+                co_await test::driver_turns(1);
             }
             co_await wait_for_last_end(server);
             CHECK(memory.peak_bytes() < bound_bytes);

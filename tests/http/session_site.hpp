@@ -52,6 +52,7 @@ class Site {
             const std::string own =
                 "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(name.size()) + "\r\n\r\n" + name;
             const std::string bytes = name == "row" ? answer : own;
+            const std::string more = name == "row" ? piece : "";  // while it is being sent the next row may come
             const std::size_t part_bytes = one_by_one ? 1 : bytes.size();
             bool taken = true;
             for (std::size_t at = 0; taken && at < bytes.size(); at += part_bytes) {
@@ -59,9 +60,9 @@ class Site {
                 taken = (co_await as_result(stream.send(part))).has_value();
             }
             sent.set();
-            while (taken && name == "row" && !piece.empty()) {
+            while (taken && !more.empty()) {
                 if (pause.count() != 0) co_await sleep_for(pause);
-                taken = (co_await as_result(stream.send(std::string_view{piece}))).has_value();
+                taken = (co_await as_result(stream.send(std::string_view{more}))).has_value();
             }
             if (name == "row" && reset_after) make_close_a_reset(stream);
             if (!taken || (name == "row" && (end_after || reset_after))) co_return;

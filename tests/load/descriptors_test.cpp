@@ -17,6 +17,7 @@
 #include <forked.hpp>
 #include <leak_check.hpp>
 #include <process.hpp>
+#include <steps.hpp>
 #include <torc/http/server.hpp>
 #include <torc/http/session.hpp>
 #include <torc/net/resolver.hpp>
@@ -149,11 +150,11 @@ TEST_SUITE("no descriptor left") {
                 // Some come back, and some have to wait for those who were first.
                 all.give_back(clients_in_need / 2);
                 for (std::size_t index = 0; index < clients_in_need / 2; ++index) {
-                    while (!clients[index].answered()) co_await sleep_for(1ms);
+                    while (!clients[index].answered()) co_await test::driver_turns(1);
                 }
                 clients.erase(clients.begin(), clients.begin() + clients_in_need / 2);
                 for (const PlainClient& client : clients) {
-                    while (!client.answered()) co_await sleep_for(1ms);
+                    while (!client.answered()) co_await test::driver_turns(1);
                 }
                 clients.clear();
                 all.give_back();
