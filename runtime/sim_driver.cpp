@@ -101,6 +101,7 @@ SimDriver::SimDriver(std::uint64_t seed, const Options& options, bool alone)
       seed_(seed),
       options_(options),
       alone_(alone),
+      first_date_(alone ? std::chrono::system_clock::now() : std::chrono::sys_days{std::chrono::year{2026} / 1 / 1}),
       agenda_(seed),
       program_random_(seed ^ 0x6a09e667f3bcc908U),
       entropy_(seed ^ 0xbb67ae8584caa73bU),
@@ -154,8 +155,7 @@ void SimDriver::turn(Clock::time_point deadline) {
 }
 
 std::chrono::system_clock::time_point SimDriver::wall_now() const noexcept {
-    constexpr std::chrono::sys_days beginning = std::chrono::year{2026} / 1 / 1;
-    return beginning + std::chrono::duration_cast<std::chrono::system_clock::duration>(now().time_since_epoch());
+    return first_date_ + std::chrono::duration_cast<std::chrono::system_clock::duration>(now().time_since_epoch());
 }
 
 void SimDriver::wake() noexcept {
@@ -277,7 +277,10 @@ std::optional<int> SimDriver::call(operation& op, Pending& pending) {
             return result;
         }
         case op_kind::send_message: return network_.send_message(file, *static_cast<const msghdr*>(op.address));
-        case op_kind::set_option: return network_.known(file);
+        case op_kind::set_option:
+            return network_.set_option(file, static_cast<int>(op.offset >> 32),
+                                       static_cast<int>(op.offset & 0xffffffff),
+                                       {static_cast<const std::byte*>(op.address), op.length});
         case op_kind::poll: {
             const int ready = network_.poll(file, op.flags);
             return ready != 0 ? std::optional{ready} : std::nullopt;

@@ -19,7 +19,8 @@ namespace torc::sim {
 
 class SimDriver final : public Driver {
    public:
-    /// With `alone` there is nobody but the driver to tell why a run had to be ended.
+    /// With `alone` there is nobody but the driver to tell why a run had to be ended, and the date is the machine's: the
+    /// program was not written for the simulation.
     SimDriver(std::uint64_t seed, const Options& options, bool alone = false);
     ~SimDriver() override;
 
@@ -86,6 +87,7 @@ class SimDriver final : public Driver {
     const std::uint64_t seed_;
     const Options options_;
     const bool alone_;
+    const std::chrono::system_clock::time_point first_date_;
     Agenda agenda_;
     Random program_random_;
     Random entropy_;

@@ -703,7 +703,7 @@ int Network::close(int id) {
         connection->ends[side] = -1;
         if (end->broken) {
             // Nothing more passes.
-        } else if (connection->to[side].unread_bytes() > 0) {
+        } else if (connection->to[side].unread_bytes() > 0 || end->abortive) {
             forget(connection, side);
         } else if (!connection->to[1 - side].ended) {
             put(connection, 1 - side, {}, segment::end);
@@ -711,6 +711,17 @@ int Network::close(int id) {
     }
     sockets_.erase(id);
     return 0;
+}
+
+int Network::set_option(int id, int level, int name, std::span<const std::byte> value) noexcept {
+    Socket* const set = socket(id);
+    if (set == nullptr) return -EBADF;
+    if (level == SOL_SOCKET && name == SO_LINGER && value.size() >= sizeof(linger)) {
+        linger wanted{};
+        std::memcpy(&wanted, value.data(), sizeof wanted);
+        set->abortive = wanted.l_onoff != 0 && wanted.l_linger == 0 && set->family != AF_UNIX;
+    }
+    return 0;  // the others change nothing that is simulated
 }
 
 int Network::poll(int id, int events) {

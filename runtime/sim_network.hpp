@@ -121,6 +121,7 @@ struct Socket {
     int error = 0;  // told once to whoever asks next
     bool broken = false;
     bool crashed = false;
+    bool abortive = false;  // SO_LINGER of no time: closing is a reset
 };
 
 class Network {
@@ -152,6 +153,7 @@ class Network {
     [[nodiscard]] int poll(int id, int events);
     int shutdown(int id, int how);
     int close(int id);
+    int set_option(int id, int level, int name, std::span<const std::byte> value) noexcept;
     [[nodiscard]] int known(int id) const noexcept { return sockets_.contains(id) ? 0 : -EBADF; }
     [[nodiscard]] const Socket* find(int id) const noexcept;
     [[nodiscard]] std::size_t open_sockets() const noexcept { return sockets_.size(); }

@@ -34,7 +34,7 @@ struct Clock {
     static constexpr time_point never = time_point::max();
     /// The clock of the executor that runs this thread, else the machine's monotonic clock.
     static time_point now() noexcept;
-    /// The date and time of day, likewise; a simulated executor begins with the year 2026.
+    /// The date and time of day, likewise; a simulated run begins with the year 2026.
     static std::chrono::system_clock::time_point wall_now() noexcept;
 };
 
