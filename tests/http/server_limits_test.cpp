@@ -13,6 +13,7 @@
 
 #include "server_client.hpp"
 #include "steps.hpp"
+#include "which_driver.hpp"
 
 // Goal: every bound on what clients send, hold or delay, and the end of a server. Method as in server_test.cpp; limits
 // of time are a few milliseconds, and nothing depends on how few.
@@ -310,7 +311,8 @@ TEST_SUITE("http server: connections") {
         with_server(echo, body, std::move(options));
     }
 
-    TEST_CASE("when there are no descriptors left accepting waits a little and goes on") {
+    TEST_CASE("when there are no descriptors left accepting waits a little and goes on" *
+              doctest::skip(test::simulated())) {
         rlimit before{};
         REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
         std::size_t refused = 0;

@@ -1,11 +1,9 @@
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/time.hpp>
 
 #include "certificates.hpp"
+#include "reset.hpp"
 #include "server_client.hpp"
 
 // Goal: clients that are slow, vanish, or stay for ever each end within the limit that is meant for them, and are a
@@ -71,13 +69,10 @@ task<> wait_for_last_end(http::Server& server) {
 }
 
 /// A socket whose close is a reset.
-RawClient connect_to_reset(const http::Server& server) {
-    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(::connect(fd, server.local().data(), server.local().size()) == 0);
-    const linger at_once{1, 0};
-    REQUIRE(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
-    Executor::here().driver().opened_outside();
-    return RawClient{net::TcpStream::adopt(Executor::here(), {fd, false})};
+task<RawClient> connect_to_reset(const http::Server& server) {
+    RawClient client = co_await RawClient::connect(server);
+    co_await test::make_close_a_reset(client.stream());
+    co_return client;
 }
 
 struct Reset {
@@ -263,7 +258,7 @@ TEST_SUITE("http server: resets") {
                 CAPTURE(row.what);
                 served.clear();
                 {
-                    RawClient client = connect_to_reset(server);
+                    RawClient client = co_await connect_to_reset(server);
                     if (!row.sent.empty()) co_await client.send(row.sent);
                     if (!row.awaited.empty()) {
                         const std::string got = co_await client.receive_until(row.awaited);
@@ -294,7 +289,7 @@ TEST_SUITE("http server: resets") {
             handler,
             [&](http::Server& server) -> task<> {
                 {
-                    RawClient client = connect_to_reset(server);
+                    RawClient client = co_await connect_to_reset(server);
                     co_await client.send(get + "\r\n");
                     co_await entered.wait();
                     co_await client.stream().close();

@@ -7,6 +7,7 @@
 #include "certificates.hpp"
 #include "process.hpp"
 #include "server_client.hpp"
+#include "which_driver.hpp"
 
 // Goal: a server over TLS, for clients of our own and for curl, which also speaks to it without TLS.
 
@@ -153,7 +154,7 @@ TEST_SUITE("http server: TLS") {
 }
 
 TEST_SUITE("http server: curl" * doctest::skip(!has_program("curl"))) {
-    TEST_CASE("curl gets its answers over TCP") {
+    TEST_CASE("curl gets its answers over TCP" * doctest::skip(test::simulated())) {
         with_server(say_how, [](http::Server& server) -> task<> {
             const std::string url = "http://" + server.local().to_string() + "/";
             CHECK(co_await curl(url) == "GET over TCP, 0 bytes\n");
@@ -172,7 +173,7 @@ TEST_SUITE("http server: curl" * doctest::skip(!has_program("curl"))) {
         });
     }
 
-    TEST_CASE("curl gets its answers over TLS and sees an orderly end") {
+    TEST_CASE("curl gets its answers over TLS and sees an orderly end" * doctest::skip(test::simulated())) {
         with_server(
             say_how,
             [](http::Server& server) -> task<> {

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <doctest/doctest.h>
-#include <sys/socket.h>
-
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +9,7 @@
 #include <torc/runtime.hpp>
 
 #include "leak_check.hpp"
+#include "reset.hpp"
 
 /// A server for sessions, on their own executor, that says what it is told to say and sends it as it is told.
 namespace torc::testing {
@@ -64,15 +63,9 @@ class Site {
                 if (pause.count() != 0) co_await sleep_for(pause);
                 taken = (co_await as_result(stream.send(std::string_view{more}))).has_value();
             }
-            if (name == "row" && reset_after) make_close_a_reset(stream);
+            if (name == "row" && reset_after) co_await test::make_close_a_reset(stream);
             if (!taken || (name == "row" && (end_after || reset_after))) co_return;
         }
-    }
-    static void make_close_a_reset(net::TcpStream& stream) {
-        const descriptor file = stream.record().file();
-        REQUIRE_FALSE(file.direct);  // accepted sockets are not the ring's alone
-        const linger at_once{1, 0};
-        REQUIRE(::setsockopt(file.value, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
     }
     static task<std::string> read_head(net::TcpStream& stream) {
         std::string head;

@@ -423,7 +423,8 @@ TEST_SUITE("session") {
 
     TEST_CASE(
         "when a task with a session has returned, its connection is closed: on success, error, time-out, "
-        "cancellation") {
+        "cancellation" *
+        doctest::skip(test::simulated())) {
         const Peer peer{answering({hello, hello})};
         run_beside_peers([&]() -> task<> {
             const auto open_now = [] { return Executor::here().statistics().open_descriptors; };
@@ -465,7 +466,7 @@ TEST_SUITE("session") {
         CHECK(body == "hello");
     }
 
-    TEST_CASE("the blocking twin does the same without a coroutine") {
+    TEST_CASE("the blocking twin does the same without a coroutine" * doctest::skip(test::simulated())) {
         const Peer peer{echoing_heads()};
         {
             http::Session session{peer.url()};

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <poll.h>
+#include <sys/socket.h>
 
 #include <torc/net/listener.hpp>
 #include <torc/net/stream.hpp>
@@ -176,13 +176,13 @@ TEST_CASE("an executor that is destroyed while it runs, or run while it runs") {
 
 TEST_CASE("an executor that is destroyed with an operation in flight") {
     dies_saying("an executor was destroyed with operations in flight", [] {
-        int ends[2];
-        if (::pipe(ends) != 0) return;
-        torc::descriptor file{ends[0], false};
-        torc::operation op{torc::op_kind::poll, &file, [](torc::operation&) noexcept {}};
-        op.flags = POLLIN;
+        torc::descriptor file;
+        torc::operation op{torc::op_kind::accept, &file, [](torc::operation&) noexcept {}};
         Executor executor;
         executor.run([](torc::operation& forgotten) -> task<> {
+            const auto any = torc::net::Address::loopback(0);
+            const torc::binding listening{any.data(), any.size(), SOCK_STREAM, 1};
+            if (Executor::here().driver().bind(listening, *forgotten.file) != 0) co_return;
             Executor::here().driver().submit(forgotten);
             co_await driver_turns(1);
         }(op));

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <leak_check.hpp>
+#include <reset.hpp>
 #include <steps.hpp>
 #include <string>
 
@@ -156,6 +157,18 @@ TEST_SUITE("socket semantics") {
             co_await pair.server.close();
             CHECK(co_await receive(pair.client) == reset);
             CHECK(co_await send(pair.client) == broken);
+        });
+    }
+
+    TEST_CASE("a socket that may not linger resets its peer though all was read, behind what it sent") {
+        run_clean([]() -> task<> {
+            Pair pair = co_await connected();
+            co_await pair.server.send("answer");
+            co_await arrival(pair.client);
+            co_await make_close_a_reset(pair.server);
+            co_await pair.server.close();
+            CHECK(co_await receive(pair.client) == "answer");
+            CHECK(co_await receive(pair.client) == reset);
         });
     }
 

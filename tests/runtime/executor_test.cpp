@@ -17,6 +17,7 @@
 #include <string>
 #include <thread>
 #include <vector>
+#include <which_driver.hpp>
 
 #include <torc/runtime/event.hpp>
 #include <torc/runtime/gather.hpp>
@@ -179,7 +180,8 @@ TEST_CASE("run gives the exit status of a program") {
     CHECK(torc::run(value_after(2, 7)) == 7);
 }
 
-TEST_CASE("Ctrl-C and SIGTERM unwind the program in order, and the status says which it was") {
+TEST_CASE("Ctrl-C and SIGTERM unwind the program in order, and the status says which it was" *
+          doctest::skip(simulated())) {
     for (const int number : {SIGINT, SIGTERM}) {
         Forked child{[] { return torc::run(wait_loudly()); }};
         REQUIRE(child.wait_for("waiting"));
@@ -189,7 +191,7 @@ TEST_CASE("Ctrl-C and SIGTERM unwind the program in order, and the status says w
     }
 }
 
-TEST_CASE("a second Ctrl-C ends a program at once that does not want to end") {
+TEST_CASE("a second Ctrl-C ends a program at once that does not want to end" * doctest::skip(simulated())) {
     Forked child{[] {
         return torc::run([]() -> task<> { co_await torc::gather(wait_loudly(), torc::shield(hours{1}, forever())); }());
     }};
@@ -209,7 +211,8 @@ TEST_CASE("signals are the process's own again after run") {
     CHECK(child.wait() == -SIGTERM);
 }
 
-TEST_CASE("SIGUSR1 prints the tree of tasks, as often as it comes, and the program goes on") {
+TEST_CASE("SIGUSR1 prints the tree of tasks, as often as it comes, and the program goes on" *
+          doctest::skip(simulated())) {
     Forked child{[] { return torc::run(wait_loudly()); }};
     REQUIRE(child.wait_for("waiting"));
     child.signal(SIGUSR1);

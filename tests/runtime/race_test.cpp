@@ -189,7 +189,7 @@ TEST_CASE("with the plug pulled at any await, everything unwinds") {
             auto runner = [&](int wait) -> task<Resource> {
                 const Resource local{counts};
                 Resource result{counts};
-                co_await turns(wait);
+                co_await driver_turns(wait);  // like the close of `local`, so that the order of the ends is known
                 co_return result;
             };
             const auto won = co_await race(runner(4), runner(2), runner(9));

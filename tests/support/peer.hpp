@@ -5,15 +5,19 @@
 #include <future>
 #include <string>
 #include <thread>
+#include <type_traits>
+#include <vector>
 
 #include <torc/net/listener.hpp>
 #include <torc/net/tls_stream.hpp>
 #include <torc/runtime.hpp>
 
 #include "leak_check.hpp"
+#include "which_driver.hpp"
 
 /// The other side of a conversation, on a thread and an executor of its own, so that what the test cancels on its
-/// executor does not touch it.
+/// executor does not touch it. In the simulation, where an executor is a world, it is a task beside the test's instead:
+/// it serves while `run_beside_peers` runs.
 namespace torc::test {
 
 class Peer {
@@ -22,6 +26,12 @@ class Peer {
 
     /// Serves every connection with `handler`, whose errors end that connection alone.
     explicit Peer(Handler handler) : handler_(std::move(handler)) {
+        if (simulated()) {
+            static std::uint16_t next_port = 20'000;
+            address_ = net::Address::loopback(next_port++);
+            standing().push_back(this);
+            return;
+        }
         std::promise<net::Address> ready;
         std::future<net::Address> address = ready.get_future();
         thread_ = std::thread([this, &ready] { run(ready); });
@@ -30,6 +40,10 @@ class Peer {
     Peer(const Peer&) = delete;
     Peer& operator=(const Peer&) = delete;
     ~Peer() {
+        if (simulated()) {
+            std::erase(standing(), this);
+            return;
+        }
         executor_->post([this] { executor_->cancel_root(); });
         thread_.join();
     }
@@ -40,23 +54,43 @@ class Peer {
     }
     /// Connections accepted so far.
     [[nodiscard]] int accepted() const noexcept { return accepted_; }
-    /// Blocks until no connection is being served.
+    /// Blocks until no connection is being served. In the simulation nothing can be waited for like that.
     void wait_idle() const noexcept {
+        if (simulated()) return;
         for (int now = active_; now != 0; now = active_) active_.wait(now);
     }
 
+    /// Runs `work` beside the peers that there are, in the simulation.
+    template <class T>
+    static task<T> beside_standing(task<T> work) {
+        auto peers = []() -> task<> { co_await with_scope(serve_standing); };
+        auto ended = co_await race(peers(), std::move(work));
+        if constexpr (!std::is_void_v<T>) co_return std::get<1>(std::move(ended));
+    }
+
    private:
+    static std::vector<Peer*>& standing() {
+        static std::vector<Peer*> all;
+        return all;
+    }
+    static task<> serve_standing(scope& here) {
+        for (Peer* const each : standing()) here.spawn(each->serve([](const net::Address&) {}));
+        event never;
+        co_await never.wait();
+    }
+
     void run(std::promise<net::Address>& ready) {
         Executor executor;
         executor_ = &executor;
         try {
-            executor.run(serve(ready));
+            executor.run(serve([&ready](const net::Address& bound) { ready.set_value(bound); }));
         } catch (const cancelled&) {
         }
     }
-    task<> serve(std::promise<net::Address>& ready) {
-        net::TcpListener listener = net::TcpListener::bind(net::Address::loopback(0));
-        ready.set_value(listener.local());
+    task<> serve(std::function<void(const net::Address&)> ready) {
+        const net::Address wanted = address_.empty() ? net::Address::loopback(0) : address_;
+        net::TcpListener listener = net::TcpListener::bind(wanted);
+        ready(listener.local());
         co_await with_scope([&](scope& connections) { return accept_all(listener, connections); });
     }
     task<> accept_all(net::TcpListener& listener, scope& connections) {
@@ -101,6 +135,7 @@ auto run_beside_peers(Make make, const ExecutorOptions& options = {}) {
         }
     } checked;
     checked.executor.emplace(options);
+    if (simulated()) return checked.executor->run(Peer::beside_standing(make()));
     return checked.executor->run(make());
 }
 
