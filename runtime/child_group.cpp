@@ -1,5 +1,7 @@
 #include <torc/runtime/child_group.hpp>
 
+#include <new>
+
 #include <torc/runtime/leaf.hpp>
 
 // Theory of operation. A group lies in the frame of its owner and lists its running children. Cancelling walks from
@@ -87,7 +89,11 @@ void fail_fast_group::child_finished(task_state& child) noexcept {
     } else if (first_ == nullptr) {
         first_ = child.error;
     } else {
-        others_.push_back(child.error);
+        try {
+            others_.push_back(child.error);
+        } catch (const std::bad_alloc&) {
+            // The first error is told without this one.
+        }
     }
     cancel();
 }

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <deque>
+#include <new>
 #include <optional>
 #include <system_error>
 
@@ -81,6 +82,10 @@ class EpollDriver final : public Driver {
     void forget(int fd) noexcept;
     int wait_events(Clock::time_point deadline);
 
+    /// What is waiting on a descriptor; null if nothing ever has.
+    [[nodiscard]] FileState* known_state_of(int fd) noexcept {
+        return static_cast<std::size_t>(fd) < files_.size() ? &files_[static_cast<std::size_t>(fd)] : nullptr;
+    }
     [[nodiscard]] FileState& state_of(int fd) {
         if (static_cast<std::size_t>(fd) >= files_.size()) files_.resize(static_cast<std::size_t>(fd) + 64);
         return files_[static_cast<std::size_t>(fd)];
@@ -148,8 +153,9 @@ void EpollDriver::wake() noexcept {
 void EpollDriver::cancel_in_flight(operation& op) noexcept {
     // A follower of a chain that is not its turn yet is in no list; it falls with the record before it.
     if (op.file == nullptr || op.file->value < 0) return;
-    FileState& state = state_of(op.file->value);
-    Waiters& waiters = writes(op) ? state.write : state.read;
+    FileState* const state = known_state_of(op.file->value);
+    if (state == nullptr) return;
+    Waiters& waiters = writes(op) ? state->write : state->read;
     const operation* at = waiters.first;
     while (at != nullptr && at != &op) at = at->next;
     if (at == nullptr) return;
@@ -250,7 +256,13 @@ void EpollDriver::wait_for(operation& op) noexcept {
         return;
     }
     const int fd = op.file->value;
-    FileState& state = state_of(fd);
+    FileState* found = nullptr;
+    try {
+        found = &state_of(fd);
+    } catch (const std::bad_alloc&) {
+        return end(op, -ENOMEM);
+    }
+    FileState& state = *found;
     (writes(op) ? state.write : state.read).push(op);
     if (state.registered) return;
     epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.fd = fd}};
@@ -265,10 +277,10 @@ void EpollDriver::wait_for(operation& op) noexcept {
 
 /// Ends the registration of a descriptor that is not ours once nothing waits on it.
 void EpollDriver::forget(int fd) noexcept {
-    FileState& state = state_of(fd);
-    if (!state.registered || state.read.first != nullptr || state.write.first != nullptr) return;
+    FileState* const state = known_state_of(fd);
+    if (state == nullptr || !state->registered || state->read.first != nullptr || state->write.first != nullptr) return;
     ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr);
-    state.registered = false;
+    state->registered = false;
 }
 
 std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept {
@@ -319,7 +331,7 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
         }
         case op_kind::shutdown: return ::shutdown(fd, op.flags) == 0 ? 0 : -errno;
         case op_kind::close: {
-            if (fd < static_cast<int>(files_.size())) files_[static_cast<std::size_t>(fd)].registered = false;
+            if (FileState* const state = known_state_of(fd)) state->registered = false;
             return ::close(fd) == 0 ? 0 : -errno;
         }
     }

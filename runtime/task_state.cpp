@@ -3,6 +3,7 @@
 #include <cxxabi.h>
 #include <fmt/format.h>
 
+#include <new>
 #include <typeinfo>
 
 #include <torc/runtime/child_group.hpp>
@@ -54,9 +55,13 @@ void task_state::unhandled_exception() noexcept {
     if (!executor->note_error(*this) || type == nullptr || *type != typeid(Error)) return;
     // Thrown by the program itself, not by one of our awaitables: it learns here where that was.
     try {
-        std::rethrow_exception(error);
-    } catch (Error& thrown) {
-        if (thrown.trace().empty()) thrown.with_trace(trace_of(this));
+        try {
+            std::rethrow_exception(error);
+        } catch (Error& thrown) {
+            if (thrown.trace().empty()) thrown.with_trace(trace_of(this));
+        }
+    } catch (const std::bad_alloc&) {
+        // It goes its way without saying where from.
     }
 }
 

@@ -24,7 +24,7 @@ class OffloadPool {
         Executor* executor = nullptr;           // where `run` is posted afterwards
     };
 
-    explicit OffloadPool(std::size_t most_threads) noexcept : most_threads_(most_threads) {}
+    explicit OffloadPool(std::size_t most_threads) : most_threads_(most_threads) {}
     OffloadPool(const OffloadPool&) = delete;
     OffloadPool& operator=(const OffloadPool&) = delete;
     ~OffloadPool();
