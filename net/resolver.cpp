@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <new>
 
 #include <torc/runtime/time.hpp>
 
@@ -86,7 +87,13 @@ bool is_localhost(std::string_view name) { return name == "localhost" || name.en
 
 namespace dns {
 
-void LookupWait::join() noexcept { state_.join(*this, host_, family_); }
+void LookupWait::join() noexcept {
+    try {
+        state_.join(*this, host_, family_);
+    } catch (const std::bad_alloc&) {
+        deliver(nullptr);
+    }
+}
 
 void LookupWait::cancel() noexcept {
     if (lookup_ == nullptr) return;  // answered, or left already

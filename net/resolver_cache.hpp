@@ -39,8 +39,10 @@ class DnsCache {
             index_.erase(entries_.back().key);
             entries_.pop_back();
         }
-        entries_.push_front({key, std::move(answer), expires});
-        index_.emplace(key, entries_.begin());
+        std::list<Entry> entry;
+        entry.push_front({key, std::move(answer), expires});
+        index_.emplace(key, entry.begin());
+        entries_.splice(entries_.begin(), entry);
     }
 
     void clear() noexcept {

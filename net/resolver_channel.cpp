@@ -222,16 +222,23 @@ struct DnsChannel::Callbacks {
         DnsChannel& self = channel(data);
         const std::unique_ptr<ares_addrinfo, void (*)(ares_addrinfo*)> owned{info, ares_freeaddrinfo};
         if (self.listener_ == nullptr) return;  // dropped
-        if (status != ARES_SUCCESS || info == nullptr) {
-            self.answer_ = DnsAnswer{std::unexpected{self.failure_of(status)}};
-        } else {
-            self.answer_ = answer_from(*info, self.family_);
+        self.answered_ = true;
+        try {
+            if (status != ARES_SUCCESS || info == nullptr) {
+                self.answer_ = DnsAnswer{std::unexpected{self.failure_of(status)}};
+            } else {
+                self.answer_ = answer_from(*info, self.family_);
+            }
+        } catch (const std::bad_alloc&) {
+            self.answer_.reset();
         }
     }
 };
 
 DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Timer(timer_fired), executor_(executor) {
     static const int library = ares_library_init(ARES_LIB_INIT_ALL);
+    std::string list;
+    for (const Address& server : options.servers) list += (list.empty() ? "" : ",") + server.to_string();
     ares_options wanted{};
     int given = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
     wanted.timeout = static_cast<int>(options.timeout.count());
@@ -250,8 +257,6 @@ DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Tim
 #endif
     int status = library != ARES_SUCCESS ? library : ares_init_options(&ares_, &wanted, given);
     if (status == ARES_SUCCESS && !options.servers.empty()) {
-        std::string list;
-        for (const Address& server : options.servers) list += (list.empty() ? "" : ",") + server.to_string();
         status = ares_set_servers_ports_csv(ares_, list.c_str());
         if (status != ARES_SUCCESS) ares_destroy(ares_);
     }
@@ -303,6 +308,7 @@ void DnsChannel::ask(const std::string& host, int family, Listener& listener) no
 void DnsChannel::abandon() noexcept {
     listener_ = nullptr;
     answer_.reset();
+    answered_ = false;
     ares_cancel(ares_);
     if (armed()) executor_.timers().disarm(*this);
 }
@@ -316,9 +322,9 @@ void DnsChannel::process(int readable, int writable) noexcept {
 void DnsChannel::settle() noexcept {
     for (DnsSocket* const socket : sockets_) socket->watch();
     arm_timer();
-    if (!answer_) return;
+    if (!std::exchange(answered_, false)) return;
     Listener& listener = *std::exchange(listener_, nullptr);
-    DnsAnswer answer = *std::exchange(answer_, std::nullopt);
+    std::optional<DnsAnswer> answer = std::exchange(answer_, std::nullopt);
     listener.answered(*this, std::move(answer));
 }
 

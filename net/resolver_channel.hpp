@@ -27,8 +27,9 @@ class DnsChannel : private torc::detail::Timer {
    public:
     class Listener {
        public:
-        /// Called once for each `ask`, perhaps from inside it. The channel may be destroyed or asked again from here.
-        virtual void answered(DnsChannel& channel, DnsAnswer answer) noexcept = 0;
+        /// Called once for each `ask`, perhaps from inside it; without an answer if there was no memory for one.
+        /// The channel may be destroyed or asked again from here.
+        virtual void answered(DnsChannel& channel, std::optional<DnsAnswer> answer) noexcept = 0;
 
        protected:
         ~Listener() = default;
@@ -66,6 +67,7 @@ class DnsChannel : private torc::detail::Timer {
     int last_rcode_ = 0;
     int shortage_ = 0;  // the errno with which a socket could not be opened, if that was for want of something
     std::optional<DnsAnswer> answer_;
+    bool answered_ = false;
     std::vector<DnsSocket*> sockets_;  // each owns itself, see DnsSocket
 };
 

@@ -1,6 +1,7 @@
 #include "resolver_state.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 // Theory of operation. See resolver.cpp for the life of a look-up. Channels are pooled: a look-up takes an idle one or
@@ -8,6 +9,9 @@
 //
 // Answers may come from inside `DnsChannel::ask`, when c-ares can not even send. `begin_next` is then on the stack, and
 // the `finished` below it leaves the rest of the queue to it, so that a thousand such answers do not nest.
+//
+// Once a look-up has begun, its waiters have to hear of its end, also when there is no memory for what it found: so
+// ending one needs none.
 
 namespace torc::net::dns {
 
@@ -26,6 +30,7 @@ void ResolverState::configure(ResolverOptions options) {
     resolv_conf_ = FileWatch{options_.resolv_conf};
     cache_.clear();
     idle_.clear();
+    idle_.reserve(most_idle_channels);
 }
 
 const DnsCache::Answer* ResolverState::cached(const std::string& name, int family) {
@@ -37,19 +42,29 @@ const DnsCache::Answer* ResolverState::cached(const std::string& name, int famil
 std::string ResolverState::key_of(const std::string& name, int family) { return name + ' ' + std::to_string(family); }
 
 void ResolverState::join(LookupWait& waiter, const std::string& name, int family) {
-    std::unique_ptr<Lookup>& lookup = lookups_[key_of(name, family)];
-    if (lookup != nullptr) {
+    const std::string key = key_of(name, family);
+    if (const auto known = lookups_.find(key); known != lookups_.end()) {
+        known->second->add(waiter);
         ++statistics.coalesced;
-        return lookup->add(waiter);
+        return;
     }
+    auto made = std::make_unique<Lookup>(*this, key, name, family);
+    std::list<Lookup*> place{made.get()};
+    Lookup& lookup = *made;
+    lookups_.emplace(key, std::move(made));
+    try {
+        lookup.add(waiter);
+    } catch (...) {
+        lookups_.erase(key);
+        throw;
+    }
+    lookup.queued_at = place.begin();
+    queued_.splice(queued_.end(), place);
     ++statistics.lookups;
-    lookup = std::make_unique<Lookup>(*this, name, family);
-    lookup->add(waiter);
-    lookup->queued_at = queued_.insert(queued_.end(), lookup.get());
     begin_next();
 }
 
-void ResolverState::begin_next() {
+void ResolverState::begin_next() noexcept {
     if (beginning_) return;
     beginning_ = true;
     while (!queued_.empty() && running_ < std::max<std::size_t>(options_.concurrent_lookups, 1)) {
@@ -62,7 +77,7 @@ void ResolverState::begin_next() {
     beginning_ = false;
 }
 
-void ResolverState::begin(Lookup& lookup) {
+void ResolverState::begin(Lookup& lookup) noexcept {
     if (options_.servers.empty() && resolv_conf_.changed()) {
         ++generation_;
         idle_.clear();
@@ -71,17 +86,27 @@ void ResolverState::begin(Lookup& lookup) {
     try {
         if (idle_.empty()) idle_.push_back(std::make_unique<DnsChannel>(executor_, options_));
     } catch (const Error& error) {
-        return finished(lookup, {std::unexpected{error}});
+        return finished(lookup, DnsAnswer{std::unexpected{error}});
+    } catch (const std::bad_alloc&) {
+        return finished(lookup, std::nullopt);
     }
     lookup.channel = std::move(idle_.back());
     idle_.pop_back();
     lookup.channel->ask(lookup.name(), lookup.family(), lookup);
 }
 
-void ResolverState::finished(Lookup& lookup, DnsAnswer answer) noexcept {
-    remember(lookup, answer);
+void ResolverState::finished(Lookup& lookup, std::optional<DnsAnswer> answer) noexcept {
+    SharedAnswer shared;
+    try {
+        if (answer) {
+            remember(lookup, *answer);
+            shared = std::make_shared<const result<std::vector<Address>>>(std::move(answer->addresses));
+        }
+    } catch (const std::bad_alloc&) {
+        // That is what the waiters get to hear.
+    }
     const std::unique_ptr<Lookup> ended = end(lookup);
-    ended->deliver(std::make_shared<const result<std::vector<Address>>>(std::move(answer.addresses)));
+    ended->deliver(shared);
     begin_next();
 }
 
@@ -93,7 +118,7 @@ void ResolverState::abandon(Lookup& lookup) noexcept {
 }
 
 /// Takes a look-up out of everything; its channel serves the next one.
-std::unique_ptr<Lookup> ResolverState::end(Lookup& lookup) {
+std::unique_ptr<Lookup> ResolverState::end(Lookup& lookup) noexcept {
     if (lookup.running) {
         --running_;
     } else {
@@ -103,7 +128,7 @@ std::unique_ptr<Lookup> ResolverState::end(Lookup& lookup) {
         idle_.size() < most_idle_channels) {
         idle_.push_back(std::move(lookup.channel));
     }
-    return std::move(lookups_.extract(key_of(lookup.name(), lookup.family())).mapped());
+    return std::move(lookups_.extract(lookup.key()).mapped());
 }
 
 void ResolverState::remember(const Lookup& lookup, const DnsAnswer& answer) {
@@ -111,8 +136,7 @@ void ResolverState::remember(const Lookup& lookup, const DnsAnswer& answer) {
     if (!answer.addresses && !absent) return;
     const std::chrono::seconds keep = std::min(absent ? options_.negative_ttl : answer.ttl, options_.longest_ttl);
     if (keep <= std::chrono::seconds::zero()) return;
-    cache_.store(key_of(lookup.name(), lookup.family()), answer.addresses, executor_.now() + keep,
-                 options_.cache_entries);
+    cache_.store(lookup.key(), answer.addresses, executor_.now() + keep, options_.cache_entries);
 }
 
 }  // namespace torc::net::dns

@@ -18,7 +18,8 @@ namespace torc::net::dns {
 
 class Lookup;
 
-/// What the addresses of one name were found to be; shared by everybody who waited for it.
+/// What the addresses of one name were found to be; shared by everybody who waited for it. Null: there was no memory
+/// for it.
 using SharedAnswer = std::shared_ptr<const result<std::vector<Address>>>;
 
 class ResolverState;
@@ -35,8 +36,10 @@ class LookupWait final : public torc::detail::leaf {
         join();
         return true;
     }
+    /// Errors: std::bad_alloc.
     SharedAnswer await_resume() {
         throw_if_cancelled();
+        if (answer_ == nullptr) throw std::bad_alloc{};
         return std::move(answer_);
     }
     void cancel() noexcept override;
@@ -77,11 +80,13 @@ class ResolverState {
 
     /// Adds a waiter to the look-up of a name, which is begun if there is none.
     /// The answer may come before this returns.
+    /// Errors: std::bad_alloc, and nothing has changed.
     void join(LookupWait& waiter, const std::string& name, int family);
     /// Ends a look-up that nobody waits for.
     void abandon(Lookup& lookup) noexcept;
 
-    void finished(Lookup& lookup, DnsAnswer answer) noexcept;
+    /// Without an answer there was no memory for one.
+    void finished(Lookup& lookup, std::optional<DnsAnswer> answer) noexcept;
     void clear_cache() noexcept { cache_.clear(); }
 
     ResolverStatistics statistics;
@@ -90,10 +95,10 @@ class ResolverState {
     using Lookups = std::unordered_map<std::string, std::unique_ptr<Lookup>>;
 
     static std::string key_of(const std::string& name, int family);
-    void begin_next();
-    void begin(Lookup& lookup);
+    void begin_next() noexcept;
+    void begin(Lookup& lookup) noexcept;
     void remember(const Lookup& lookup, const DnsAnswer& answer);
-    [[nodiscard]] std::unique_ptr<Lookup> end(Lookup& lookup);
+    [[nodiscard]] std::unique_ptr<Lookup> end(Lookup& lookup) noexcept;
 
     Executor& executor_;
     ResolverOptions options_;
@@ -111,15 +116,16 @@ class ResolverState {
 /// One question, under way or waiting its turn, and who waits for it. Owned by the state until answered or abandoned.
 class Lookup final : public DnsChannel::Listener {
    public:
-    Lookup(ResolverState& state, std::string name, int family)
-        : state_(state), name_(std::move(name)), family_(family) {}
+    Lookup(ResolverState& state, std::string key, std::string name, int family)
+        : state_(state), key_(std::move(key)), name_(std::move(name)), family_(family) {}
 
+    [[nodiscard]] const std::string& key() const noexcept { return key_; }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] int family() const noexcept { return family_; }
 
     void add(LookupWait& waiter) {
-        waiter.lookup_ = this;
         waiter.place_ = waiters_.insert(waiters_.end(), &waiter);
+        waiter.lookup_ = this;
     }
     void remove(LookupWait& waiter) noexcept {
         waiter.lookup_ = nullptr;
@@ -138,9 +144,12 @@ class Lookup final : public DnsChannel::Listener {
     bool running = false;
 
    private:
-    void answered(DnsChannel&, DnsAnswer answer) noexcept override { state_.finished(*this, std::move(answer)); }
+    void answered(DnsChannel&, std::optional<DnsAnswer> answer) noexcept override {
+        state_.finished(*this, std::move(answer));
+    }
 
     ResolverState& state_;
+    std::string key_;
     std::string name_;
     int family_;
     std::list<LookupWait*> waiters_;
