@@ -49,7 +49,8 @@ void set_server_name(Engine::Impl& impl, std::string name) {
     SSL* ssl = impl.ssl.get();
     X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl);
     if (const std::string address = address_bytes(name); !address.empty()) {
-        X509_VERIFY_PARAM_set1_ip(parameters, reinterpret_cast<const unsigned char*>(address.data()), address.size());
+        const auto* const bytes = reinterpret_cast<const unsigned char*>(address.data());
+        if (X509_VERIFY_PARAM_set1_ip(parameters, bytes, address.size()) != 1) throw std::bad_alloc();
     } else {
         if (name.ends_with('.')) name.pop_back();  // the root's dot is in no certificate and not allowed in SNI
         if (name.empty() && !impl.context->verify) return;
@@ -85,7 +86,7 @@ std::unique_ptr<Engine::Impl> make_impl(const TlsContext& context) {
     impl->ssl.reset(SSL_new(impl->context->context.get()));
     if (!impl->ssl) throw std::bad_alloc();
     SSL* ssl = impl->ssl.get();
-    SSL_set_app_data(ssl, impl.get());
+    if (SSL_set_app_data(ssl, impl.get()) != 1) throw std::bad_alloc();
     X509_VERIFY_PARAM_set_time(SSL_get0_param(ssl), std::chrono::system_clock::to_time_t(Clock::wall_now()));
     BioPtr bio = make_bio(impl->transport);
     SSL_set_bio(ssl, bio.get(), bio.get());  // takes the one reference for both ends
