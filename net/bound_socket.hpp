@@ -5,6 +5,7 @@
 #include <torc/net/address.hpp>
 #include <torc/runtime/driver.hpp>
 #include <torc/runtime/error.hpp>
+#include <torc/runtime/executor.hpp>
 
 namespace torc::net {
 
@@ -29,6 +30,17 @@ inline BoundSocket bind_socket(Driver& driver, const Address& address, const cha
     // The name of a socket that was bound this moment is always there.
     if (driver.local_address(bound.file, generic, &size) == 0) bound.local = Address::from_sockaddr(generic, size);
     return bound;
+}
+
+/// Makes the record that owns a descriptor from now on. A descriptor that there is no memory for is closed.
+template <class Record, class... Rest>
+Record* take_over(Executor& executor, descriptor file, const Rest&... rest) {
+    try {
+        return new Record{executor, file, rest...};
+    } catch (...) {
+        if (file.open()) executor.driver().discard(file);
+        throw;
+    }
 }
 
 }  // namespace torc::net

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include "bound_socket.hpp"
 
@@ -42,7 +43,7 @@ TcpListener TcpListener::bind(const Address& address, const ListenOptions& optio
                                      .reuse_port = options.reuse_port,
                                      .v6_only = options.v6_only,
                                      .unlink_first = unlinks});
-    return TcpListener{new ListenerRecord{executor, bound.file, bound.local, options.no_delay}};
+    return TcpListener{take_over<ListenerRecord>(executor, bound.file, bound.local, options.no_delay)};
 }
 
 void ListenerRecord::arm() noexcept {
@@ -54,7 +55,13 @@ void ListenerRecord::arm() noexcept {
 void ListenerRecord::accepted(operation& op) noexcept {
     ListenerRecord& self = *static_cast<owned_operation&>(op).owner;
     if (op.result >= 0) {
-        self.queued_.push_back(op.result);
+        try {
+            self.queued_.push_back(op.result);
+        } catch (const std::bad_alloc&) {
+            descriptor refused{op.result, false};
+            self.executor().driver().discard(refused);
+            self.failure_ = -ENOMEM;
+        }
     } else if (op.result != -ECANCELED) {
         self.failure_ = op.result;
     }
@@ -89,7 +96,13 @@ int ListenerRecord::take_queued() noexcept {
 }
 
 void ListenerRecord::close_queued() noexcept {
-    while (has_queued()) static_cast<void>(TcpStream::adopt(executor(), {take_queued(), false}));
+    while (has_queued()) {
+        try {
+            static_cast<void>(TcpStream::adopt(executor(), {take_queued(), false}));
+        } catch (const std::bad_alloc&) {
+            // It is closed all the same.
+        }
+    }
 }
 
 void ListenerRecord::start_close() noexcept {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <new>
 
 // Theory of operation. Three things can be in flight on a socket: the record's borrowing receive, a receive into a
 // caller's memory, a send from it. The first outlives waits: cancelling a task that waits for a slice only takes it off
@@ -42,8 +43,6 @@ struct SocketRecord::Closing {
     std::array<step, 2> steps;
     grace_timer grace{grace_over};
     int pending = 0;
-    bool begun = false;
-    bool submitted = false;
     std::error_code error;
 };
 
@@ -55,13 +54,9 @@ SocketRecord::SocketRecord(Executor& executor, descriptor file) noexcept
 
 SocketRecord::~SocketRecord() = default;
 
-SocketRecord::Closing& SocketRecord::closing() noexcept {
-    if (!closing_) closing_ = std::make_unique<Closing>();
-    return *closing_;
-}
-
 void SocketRecord::set_farewell(std::span<const std::byte> bytes) {
-    closing().farewell.assign(bytes.begin(), bytes.end());
+    if (!closing_) closing_ = std::make_unique<Closing>();
+    closing_->farewell.assign(bytes.begin(), bytes.end());
 }
 
 void SocketRecord::arm() noexcept {
@@ -83,7 +78,13 @@ void SocketRecord::received(operation& op) noexcept {
     if (op.result > 0) {
         BufferSlice slice{self.executor().driver().buffers(), static_cast<std::uint16_t>(op.buffer_id),
                           static_cast<std::size_t>(op.result)};
-        if (self.is_open()) self.slices_.push_back(std::move(slice));
+        try {
+            if (self.is_open() && !self.ended()) self.slices_.push_back(std::move(slice));
+        } catch (const std::bad_alloc&) {
+            // These bytes are lost, so nothing that comes behind them may be taken for what follows.
+            self.ended_ = -ENOMEM;
+            if (op.more) self.executor().driver().cancel(op);
+        }
     } else if (op.result == -ENOBUFS) {
         self.starved_ = true;
     } else if (op.result != -ECANCELED) {
@@ -106,7 +107,6 @@ void SocketRecord::received(operation& op) noexcept {
 }
 
 void SocketRecord::start_close() noexcept {
-    closing().begun = true;
     Driver& driver = executor().driver();
     if (reader_ != nullptr) {
         if (reader_->woken_) {
@@ -129,16 +129,31 @@ void SocketRecord::start_close() noexcept {
 }
 
 void SocketRecord::go_on_closing() noexcept {
-    if (!closing_ || !closing_->begun || closing_->submitted) return;
+    if (is_open() || close_submitted_) return;
     if (reader_ != nullptr || writer_ != nullptr || borrowing_.state != op_state::idle) return;
     if (side_operations_ > 0) return;
-    closing_->submitted = true;
+    close_submitted_ = true;
     slices_.clear();
     if (!file_.open()) {
         close_done({});
-        return;
+    } else if (closing_ && !closing_->farewell.empty() && !output_broken_) {
+        submit_close_chain();
+    } else {
+        submit_close();
     }
-    submit_close_chain();
+}
+
+/// The borrowing receive has ended for good, and lends its record.
+void SocketRecord::submit_close() noexcept {
+    borrowing_.kind = op_kind::close;
+    borrowing_.multishot = borrowing_.select_buffer = false;
+    borrowing_.complete = closed;
+    executor().driver().submit(borrowing_);
+}
+
+void SocketRecord::closed(operation& op) noexcept {
+    SocketRecord& self = *static_cast<borrowing_receive&>(op).owner;
+    self.close_done(op.result < 0 ? kernel_code(op.result) : std::error_code{});
 }
 
 void SocketRecord::submit_close_chain() noexcept {
@@ -155,15 +170,12 @@ void SocketRecord::submit_close_chain() noexcept {
         each.owner = this;
         each.link = op_link::hard;
     }
-    const bool says_farewell = farewell.length > 0 && !output_broken_;
-    closing_->pending = says_farewell ? 2 : 1;
+    closing_->pending = 2;
     Driver& driver = executor().driver();
-    if (says_farewell) {
-        // A peer that does not read could hold the farewell up.
-        closing_->grace.owner = this;
-        executor().timers().arm(closing_->grace, driver.now() + executor().options().close_grace);
-    }
-    driver.submit(says_farewell ? farewell : close);
+    // A peer that does not read could hold the farewell up.
+    closing_->grace.owner = this;
+    executor().timers().arm(closing_->grace, driver.now() + executor().options().close_grace);
+    driver.submit(farewell);
 }
 
 void SocketRecord::grace_over(torc::detail::Timer& timer) noexcept {
@@ -223,7 +235,13 @@ void receiving::start() noexcept {
         return;
     }
     if (wants_slice) {
-        own_ = std::make_unique_for_overwrite<std::byte[]>(own_memory_bytes);
+        own_.reset(new (std::nothrow) std::byte[own_memory_bytes]);
+        if (own_ == nullptr) {
+            direct_ = true;
+            result = -ENOMEM;
+            wake();
+            return;
+        }
         address = own_.get();
         length = own_memory_bytes;
         socket_->starved_ = false;

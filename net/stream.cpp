@@ -2,16 +2,18 @@
 
 #include <sys/socket.h>
 
+#include "bound_socket.hpp"
+
 namespace torc::net {
 
 TcpStream TcpStream::adopt(Executor& executor, descriptor file, const Address& peer) {
-    Owner record{new SocketRecord{executor, file}};
+    Owner record{take_over<SocketRecord>(executor, file)};
     record->peer() = peer;
     return TcpStream{std::move(record)};
 }
 
 UnixStream UnixStream::adopt(Executor& executor, descriptor file, const Address& peer) {
-    Owner record{new SocketRecord{executor, file}};
+    Owner record{take_over<SocketRecord>(executor, file)};
     record->peer() = peer;
     return UnixStream{std::move(record)};
 }

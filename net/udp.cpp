@@ -4,6 +4,7 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <new>
 
 #include "bound_socket.hpp"
 
@@ -81,9 +82,13 @@ bool message_awaitable::begin(torc::detail::task_state& task) noexcept {
         refused_ = make_error_code(errc::busy);
         return false;
     }
+    headers_.reset(new (std::nothrow) Headers);
+    if (headers_ == nullptr) {
+        refused_ = std::make_error_code(std::errc::not_enough_memory);
+        return false;
+    }
     if (!enter(task)) return false;
     place = this;
-    headers_ = std::make_unique<Headers>();
     headers_->part = {bytes_.data(), bytes_.size()};
     headers_->message.msg_iov = &headers_->part;
     headers_->message.msg_iovlen = 1;
@@ -165,7 +170,7 @@ Datagram receive_datagram_awaitable::await_resume() {
 UdpSocket UdpSocket::bind(const Address& address) {
     Executor& executor = Executor::here();
     const BoundSocket bound = bind_socket(executor.driver(), address, "bind", {.type = SOCK_DGRAM});
-    return UdpSocket{new DatagramRecord{executor, bound.file, bound.local}};
+    return UdpSocket{take_over<DatagramRecord>(executor, bound.file, bound.local)};
 }
 
 close_awaitable UdpSocket::close() noexcept { return close_awaitable{socket_.get()}; }

@@ -196,6 +196,15 @@ int Driver::set_option(const descriptor& file, int level, int name, int value) n
     return ::setsockopt(file.value, level, name, &value, sizeof value) == 0 ? 0 : -errno;
 }
 
+void Driver::discard(descriptor& file) noexcept {
+    TORC_ASSERT(file.open() && !file.direct, "what is no descriptor of the process can not be discarded");
+    close_now(file);
+    file = {};
+    --statistics_.open_descriptors;
+}
+
+void Driver::close_now(const descriptor& file) noexcept { ::close(file.value); }
+
 name_answer Driver::look_up(std::string_view) { TORC_ASSERT(false, "this driver has no names of its own"); }
 void Driver::fill_random(std::span<std::byte>) noexcept { TORC_ASSERT(false, "this driver has no randomness"); }
 

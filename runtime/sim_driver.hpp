@@ -65,6 +65,7 @@ class SimDriver final : public Driver {
     };
 
     void cancel_in_flight(operation& op) noexcept override;
+    void close_now(const descriptor& file) noexcept override { static_cast<void>(network_.close(file.value)); }
     void submitted(operation& first) noexcept override;
 
     void take_chains();

@@ -61,12 +61,13 @@ class SocketRecord final : public close_record {
     static void received(operation& op) noexcept;
     void go_on_closing() noexcept;
     void submit_close_chain() noexcept;
+    void submit_close() noexcept;
     static void step_done(operation& op) noexcept;
+    static void closed(operation& op) noexcept;
     static void grace_over(torc::detail::Timer& timer) noexcept;
 
-    /// What only closing needs; made when there is a farewell to keep, or when closing begins.
+    /// What only a close with a farewell needs; made when there is one to keep, so that closing needs no memory.
     struct Closing;
-    Closing& closing() noexcept;
 
     descriptor file_;
     Address peer_;
@@ -81,6 +82,7 @@ class SocketRecord final : public close_record {
     bool keep_receiving_ = true;
     bool starved_ = false;  // the executor had no buffer left: the next slice brings its own memory
     bool output_broken_ = false;
+    bool close_submitted_ = false;
 };
 
 /// One wait for bytes, into the caller's memory or as a slice.

@@ -128,6 +128,9 @@ class Driver {
     [[nodiscard]] virtual int peer_address(const descriptor& file, sockaddr* address,
                                            std::uint32_t* address_bytes) const noexcept;
     virtual int set_option(const descriptor& file, int level, int name, int value) noexcept;
+    /// Closes a socket that nobody could take over, and takes it off the account of open ones.
+    /// Requires: nothing was ever asked of it; not a direct descriptor.
+    void discard(descriptor& file) noexcept;
 
     /// Whether the network is the driver's own, and with it the names of hosts and the randomness that TLS needs.
     [[nodiscard]] virtual bool simulated() const noexcept { return false; }
@@ -145,6 +148,7 @@ class Driver {
 
    protected:
     virtual void cancel_in_flight(operation& op) noexcept = 0;
+    virtual void close_now(const descriptor& file) noexcept;
     /// A chain was queued just now, by the running task; called only with `hears_submissions_`.
     virtual void submitted(operation& first) noexcept;
 
