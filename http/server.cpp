@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <new>
 
 #include "server_connection.hpp"
 
@@ -16,7 +17,7 @@
 //
 // A place among `max_connections` is taken before the accept, and given back when the connection's task is gone, so
 // what can not be served stays in the backlog. When the process runs out of descriptors, accepting waits for a little
-// while: trying again at once would fail again at once.
+// while: trying again at once would fail again at once. So it does when there is no memory for a connection.
 
 namespace torc::http {
 namespace {
@@ -120,29 +121,44 @@ task<> Server::State::accept_into(scope& connections) {
     Clock::duration pause = first_pause;
     while (true) {
         semaphore::permit place = co_await places.acquire();
-        result<net::TcpStream> stream = co_await as_result(listener.accept());
-        if (!stream) {
-            if (!passes(stream.error().code())) throw stream.error();
-            shared.report({ServerFault::stage::accept, std::make_exception_ptr(stream.error()), {}, {}});
-            co_await sleep_for(pause);
-            pause = std::min<Clock::duration>(pause * 2, longest_pause);
+        std::exception_ptr failure;
+        try {
+            result<net::TcpStream> stream = co_await as_result(listener.accept());
+            if (stream) {
+                ++shared.statistics.accepted;
+                connections.spawn(serve_one(std::move(*stream), std::move(place)));
+            } else if (passes(stream.error().code())) {
+                failure = std::make_exception_ptr(std::move(stream).error());
+            } else {
+                throw std::move(stream).error();
+            }
+        } catch (const std::bad_alloc&) {
+            failure = std::current_exception();  // that client is sent away
+        }
+        if (!failure) {
+            pause = first_pause;
             continue;
         }
-        pause = first_pause;
-        ++shared.statistics.accepted;
-        connections.spawn(serve_one(std::move(*stream), std::move(place)));
+        shared.report({ServerFault::stage::accept, std::move(failure), {}, {}});
+        co_await sleep_for(pause);
+        pause = std::min<Clock::duration>(pause * 2, longest_pause);
     }
 }
 
 // `place` is a parameter so that it outlives the frame's closes.
 task<> Server::State::serve_one(net::TcpStream stream, [[maybe_unused]] semaphore::permit place) {
-    detail::ServerConnection connection{shared, std::move(stream)};
+    std::optional<detail::ServerConnection> connection;
     try {
-        co_await with_scope([&connection](scope& here) { return connection.run(here); });
+        connection.emplace(shared, std::move(stream));
+        co_await with_scope([&connection](scope& here) { return connection->run(here); });
     } catch (const cancelled&) {
         if (cancel_pending()) throw;
     } catch (...) {
-        connection.report(std::current_exception());
+        if (connection) {
+            connection->report(std::current_exception());
+        } else {
+            shared.report({ServerFault::stage::connection, std::current_exception(), {}, {}});
+        }
     }
 }
 
