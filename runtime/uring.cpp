@@ -111,7 +111,9 @@ class UringDriver final : public Driver {
 
 std::string explain(int error) {
     if (error == ENOSYS) return "this kernel has no io_uring; Linux 5.19 or later is needed";
-    if (error == ENOMEM) return "the locked-memory limit is too small; raise it (ulimit -l, or LimitMEMLOCK=)";
+    if (error == ENOMEM) {
+        return "there is no memory for it, or too little that may be locked (raise that: ulimit -l, or LimitMEMLOCK=)";
+    }
     if (error == EPERM || error == EACCES) {
         int disabled = 0;
         std::ifstream{"/proc/sys/kernel/io_uring_disabled"} >> disabled;
