@@ -10,6 +10,7 @@
 #include <torc/runtime/gather.hpp>
 
 #include "crowd.hpp"
+#include "failing_memory.hpp"
 #include "load.hpp"
 
 // Theory of operation. The process runs two servers on one executor: the site, and on a port of its own one for whoever
@@ -42,7 +43,23 @@ std::string held_now() {
                        open_files());
 }
 
+/// "/limit/4096" -> 4096
+std::size_t number_in(std::string_view path) {
+    return std::strtoul(std::string{path.substr(path.rfind('/') + 1)}.c_str(), nullptr, 10);
+}
+
+/// A body of so many times 64 KiB.
+task<> answer_at_length(std::size_t pages, http::Responder& response) {
+    response.begin(200, pages * page(true).size());
+    for (; pages > 0; --pages) co_await response.write(page(true));
+    co_await response.finish();
+}
+
 task<> answer(http::ServerRequest& request, http::Responder& response) {
+    if (request.path().starts_with("/pages/")) {
+        co_await answer_at_length(number_in(request.path()), response);
+        co_return;
+    }
     if (request.path() == "/small") {
         co_await response.send(200, std::string{page(false)});
         co_return;
@@ -76,6 +93,10 @@ task<> serve(std::uint16_t port, std::size_t most_connections) {
                                  site.stop();
                                  watch->stop();
                              }
+                             if (request.path().starts_with("/limit/")) {
+                                 limit_address_space(number_in(request.path()));
+                             }
+                             if (request.path() == "/allow") allow_address_space();
                              std::string words =
                                  fmt::format("{} {} {}", site.statistics().connections, resident_kib(), held_now());
                              co_await response.send(200, std::move(words));

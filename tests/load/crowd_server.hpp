@@ -27,6 +27,9 @@ class CrowdServer {
     };
     /// Asks it what it has now.
     Now now();
+    /// Lets its memory grow by so many bytes and no more; lets it grow again.
+    void limit_memory(std::size_t further_bytes) { ask("/limit/" + std::to_string(further_bytes)); }
+    void allow_memory() { ask("/allow"); }
     /// Stops it. Gives its exit status; 0 if nothing at all was left.
     int stop();
     [[nodiscard]] const std::string& output() const noexcept { return process_.output(); }

@@ -16,6 +16,7 @@
 #include <dns_server.hpp>
 #include <forked.hpp>
 #include <leak_check.hpp>
+#include <peer.hpp>
 #include <process.hpp>
 #include <steps.hpp>
 #include <torc/http/server.hpp>
@@ -32,6 +33,7 @@
 
 using namespace torc;
 using namespace std::chrono_literals;
+using test::run_beside_peers;
 using test::run_clean;
 
 namespace {
@@ -268,7 +270,7 @@ TEST_SUITE("no descriptor left") {
         test::DnsServer names;
         names.set("here.test", {.a = {"192.0.2.1"}});
         const FewDescriptors few{64};
-        test::run_clean([&names]() -> task<> {
+        run_beside_peers([&names]() -> task<> {
             net::Resolver& resolver = net::Resolver::of(Executor::here());
             net::ResolverOptions options;
             options.servers = {names.address()};
@@ -294,7 +296,7 @@ TEST_SUITE("no descriptor left") {
         test::DnsServer names;
         names.set("long.test", {.a = {"192.0.2.1"}, .truncated = true});
         const FewDescriptors few{64};
-        test::run_clean([&names]() -> task<> {
+        run_beside_peers([&names]() -> task<> {
             net::Resolver& resolver = net::Resolver::of(Executor::here());
             net::ResolverOptions options;
             options.servers = {names.address()};

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+
+/// Memory that runs out when a test says so.
+namespace torc::load {
+
+/// The calling thread's allocations from the `first`-th on, counted from now and from 1, fail, `count` of them.
+/// Covers malloc, calloc, realloc and operator new; under the address sanitizer operator new alone.
+void fail_allocations(std::size_t first, std::size_t count) noexcept;
+
+/// All is well again. Gives how many allocations the thread made since `fail_allocations`.
+std::size_t stop_failing() noexcept;
+
+/// Lets this process's address space grow by no more than so many bytes from now on, or without limit again.
+/// Errors: std::runtime_error when it can not be limited.
+void limit_address_space(std::size_t further_bytes);
+void allow_address_space();
+
+/// Whether the address space can be limited: sanitizers reserve more of it than there is.
+bool can_limit_address_space() noexcept;
+
+}  // namespace torc::load

@@ -1,0 +1,261 @@
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdio>
+#include <functional>
+#include <new>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include <certificates.hpp>
+#include <dns_server.hpp>
+#include <forked.hpp>
+#include <leak_check.hpp>
+#include <steps.hpp>
+#include <torc/net/resolver.hpp>
+#include <torc/net/udp.hpp>
+#include <torc/runtime.hpp>
+
+#include "failing_memory.hpp"
+#include "load.hpp"
+#include "site_and_visitor.hpp"
+
+// Every allocation of a program fails once: the first, the second, and so on, each in a run of its own (of very many
+// only every n-th); and then in other runs twenty in a row. A run has to end as if nothing had happened, or with
+// std::bad_alloc or an Error; it may not crash, hang, or leave anything behind.
+//
+// Each run has a thread of its own, because a thread that has run before has memory to spare; all runs of a program
+// share a child process, which says where it was when it died.
+
+using namespace torc;
+using namespace std::chrono_literals;
+using load::fail_allocations;
+using load::stop_failing;
+using load::visit_site;
+
+namespace {
+
+/// What one run of a program does, on the executor it is given.
+using Program = std::function<task<>()>;
+
+struct Outcome {
+    std::size_t allocations = 0;
+    std::string ended;  // a word; or what was left behind
+};
+
+std::string left_behind(const Statistics& left) {
+    std::string words;
+    const auto add = [&words](std::size_t count, const char* what) {
+        if (count != 0) words += " " + std::to_string(count) + " " + what;
+    };
+    add(left.in_flight, "operations");
+    add(left.open_descriptors, "descriptors");
+    add(left.open_closes, "closes");
+    add(left.timers, "timers");
+    add(left.buffers_lent, "buffers");
+    add(static_cast<std::size_t>(left.frames), "frames");
+    return words;
+}
+
+/// Runs it on this thread, with `count` allocations failing from the `first`-th on.
+Outcome run_failing(const Program& program, std::size_t first, std::size_t count) {
+    Outcome outcome;
+    std::string left;
+    std::string ended = "good";
+    ended.reserve(4096);
+    try {
+        Executor executor;
+        fail_allocations(first, count);
+        try {
+            executor.run(program());
+        } catch (const std::bad_alloc&) {
+            outcome.allocations = stop_failing();
+            ended = "bad_alloc";
+        } catch (const Error& error) {
+            outcome.allocations = stop_failing();
+            ended = error.what();
+        } catch (const cancelled&) {
+            outcome.allocations = stop_failing();
+            ended = "LEFT cancelled";
+        }
+        if (ended == "good") outcome.allocations = stop_failing();
+        left = left_behind(executor.statistics());
+    } catch (const std::exception& error) {
+        stop_failing();
+        ended = std::string("LEFT exception ") + error.what();
+    }
+    outcome.ended = left.empty() ? ended : "LEFT" + left + " after " + ended;
+    return outcome;
+}
+
+Outcome on_new_thread(const Program& program, std::size_t first, std::size_t count) {
+    Outcome outcome;
+    std::thread{[&] {
+        run_failing([] { return test::turns(1); }, 0, 0);  // what a thread makes once
+        outcome = run_failing(program, first, count);
+    }}.join();
+    return outcome;
+}
+
+/// Runs the program from where `done` of the failures were tried already. Says of each what came of it.
+int sweep_rest(const Program& program, std::size_t done) {
+    on_new_thread(program, 0, 0);  // what a process makes once
+    const Outcome undisturbed = on_new_thread(program, 0, 0);
+    if (undisturbed.ended != "good") {
+        std::printf("undisturbed: %s\n", undisturbed.ended.c_str());
+        return 3;
+    }
+    const std::size_t stride = undisturbed.allocations / load::sized<std::size_t>(1000, 100) + 1;
+    std::size_t errors = 0;
+    bool left = false;
+    for (const std::size_t count : {std::size_t{1}, std::size_t{20}}) {
+        for (std::size_t first = 1; first <= undisturbed.allocations; first += stride) {
+            if (done > 0) {
+                --done;
+                continue;
+            }
+            std::printf("\n> %zu of %zu, %zu times: ", first, undisturbed.allocations, count);
+            std::fflush(stdout);
+            const Outcome outcome = on_new_thread(program, first, count);
+            std::printf("%s", outcome.ended.c_str());
+            left = left || outcome.ended.starts_with("LEFT");
+            if (outcome.ended != "good") ++errors;
+        }
+    }
+    std::printf("\n%zu errors\n", errors);
+    return left ? 1 : 0;
+}
+
+/// The program with each of its allocations failing. It goes on behind a failure that ended the process.
+void sweep(const Program& program) {
+    std::size_t tried = 0;
+    std::string faults;
+    int status = -1;
+    while (status < 0) {
+        test::Forked child{[&program, tried] { return sweep_rest(program, tried); }, 60};
+        status = child.wait();
+        std::size_t tried_now = 0;
+        std::istringstream lines{child.output()};
+        std::string last;
+        for (std::string line; std::getline(lines, line);) {
+            if (line.starts_with("> ")) ++tried_now;
+            if (line.find("LEFT") != std::string::npos || line.starts_with("undisturbed")) faults += line + "\n";
+            if (!line.empty()) last = line;
+        }
+        if (status < 0) faults += "died of signal " + std::to_string(-status) + ": " + last + "\n";
+        if (tried_now == 0) break;
+        tried += tried_now;
+    }
+    CHECK_MESSAGE(faults.empty(), faults);
+    CHECK(tried > 0);
+}
+
+task<> echo_over_tcp_and_udp() {
+    net::TcpListener listener = net::TcpListener::bind(net::Address::loopback(0));
+    net::UdpSocket here = net::UdpSocket::bind(net::Address::loopback(0));
+    net::UdpSocket there = net::UdpSocket::bind(net::Address::loopback(0));
+    const std::string text(40'000, 'y');
+    auto serve = [&]() -> task<> {
+        net::TcpStream stream = co_await listener.accept();
+        for (std::size_t left_bytes = text.size(); left_bytes > 0;) {
+            const BufferSlice slice = co_await stream.receive();
+            if (slice.empty()) co_return;
+            left_bytes -= slice.size();
+        }
+        co_await stream.send(text);
+    };
+    auto ask = [&]() -> task<> {
+        net::TcpStream stream = co_await net::TcpStream::connect("localhost", listener.local().port());
+        co_await stream.send(text);
+        std::array<std::byte, 1000> piece;
+        while (co_await stream.receive(piece) > 0) {
+        }
+    };
+    auto datagrams = [&]() -> task<> {
+        std::array<std::byte, 100> buffer;
+        co_await here.send_to(std::as_bytes(std::span{text}).first(100), there.local());
+        const net::Datagram datagram = co_await there.receive_from(buffer);
+        co_await there.send_to(buffer, datagram.from);
+        co_await here.receive_from(buffer);
+    };
+    co_await with_timeout(20s, gather(serve(), ask(), datagrams()));
+}
+
+task<> look_up(std::vector<net::Address> servers) {
+    net::Resolver& resolver = net::Resolver::of(Executor::here());
+    net::ResolverOptions options;
+    options.servers = std::move(servers);
+    // An answer that c-ares has no memory for is one that did not come.
+    options.timeout = 10ms;
+    resolver.configure(std::move(options));
+    auto first = resolver.resolve("one.test", 80);
+    auto again = resolver.resolve("one.test", 81);
+    auto other = resolver.resolve("two.test", 80);
+    co_await gather(std::move(first), std::move(again), std::move(other));
+    const std::vector<net::Address> cached = co_await resolver.resolve("two.test", 443);
+    if (cached.empty()) throw std::runtime_error("no address");
+    static_cast<void>(co_await as_result(resolver.resolve("nowhere.test", 80)));
+}
+
+task<> combine() {
+    channel<std::string> letters{2};
+    mutex alone;
+    semaphore places{2};
+    auto write = [&]() -> task<> {
+        for (int count = 0; count < 10; ++count) co_await letters.send(std::string(100, 'a'));
+        letters.close();
+    };
+    auto read = [&]() -> task<> {
+        while (const auto letter = co_await letters.receive()) {
+            const mutex::guard guard = co_await alone.lock();
+            co_await yield();
+        }
+    };
+    auto wait = [&](int turns) -> task<int> {
+        const semaphore::permit place = co_await places.acquire();
+        co_await test::turns(turns);
+        co_return turns;
+    };
+    std::vector<int> numbers{1, 2, 3, 4, 5};
+    co_await gather(write(), read(), gather_limited(2, numbers, wait));
+    co_await race(test::forever(), test::turns(3));
+    co_await offload([] { return std::string(100, 'b'); });
+    static_cast<void>(co_await as_result(with_timeout(0ms, test::forever())));
+    co_await with_scope([](scope& here) -> task<> {
+        for (int count = 0; count < 4; ++count) here.spawn(test::fail_after(2, "all at once"));
+        co_return;
+    });
+}
+
+}  // namespace
+
+TEST_SUITE("any allocation fails") {
+    TEST_CASE("of HTTP over TCP, with a site and its visitor") {
+        sweep([] { return visit_site({}, {}); });
+    }
+
+    TEST_CASE("of HTTP over TLS") {
+        const testing::CertificateWorld world;
+        const net::TlsContext site = net::TlsContext::server(world.server({"localhost"}));
+        http::SessionOptions options;
+        options.tls = net::TlsContext::client(world.client());
+        sweep([&] { return visit_site(site, options); });
+    }
+
+    TEST_CASE("of TCP and UDP") { sweep(echo_over_tcp_and_udp); }
+
+    TEST_CASE("of looking up names") {
+        test::DnsServer names;
+        names.set("one.test", {.a = {"192.0.2.1"}, .aaaa = {"2001:db8::1"}});
+        names.set("two.test", {.a = {"192.0.2.2"}, .truncated = true});
+        sweep([&] { return look_up({names.address()}); });
+    }
+
+    TEST_CASE("of what tasks are combined with") {
+        sweep([]() -> task<> {
+            const auto failed = co_await as_result(combine());
+            if (!failed && failed.error().message() != "all at once") throw Error{failed.error()};
+        });
+    }
+}
