@@ -91,7 +91,7 @@ void ServerConnection::IdleMark::set(bool idle) noexcept {
 void ServerConnection::report(ServerFault::stage where, std::exception_ptr error) noexcept {
     try {
         ServerFault fault{where, std::move(error), {}, {}};
-        if (transport_) fault.peer = transport_->peer().to_string();
+        if (transport_ && !transport_->peer().empty()) fault.peer = transport_->peer().to_string();
         if (request_ != nullptr)
             fault.request = std::string{request_->method()} + " " + std::string{request_->target()};
         server_.report(std::move(fault));

@@ -7,6 +7,7 @@
 
 #include <torc/net/happy_eyeballs.hpp>
 #include <torc/net/resolver.hpp>
+#include <torc/net/tls_error.hpp>
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/timeout.hpp>
 
@@ -109,7 +110,8 @@ Error SessionState::described(Error error, phase where, Clock::duration limit) c
         timed_out.with_trace(std::string{error.trace()});
         error = std::move(timed_out);
     }
-    if (error.where() == phase::none) error.at(where);
+    // The end of the stream, also when TLS notices it, belongs to the part of the conversation that is missing.
+    if (error.where() == phase::none || error.code() == net::tls_errc::truncated) error.at(where);
     if (error.peer().empty() && !peer.empty()) error.with_peer(peer.to_string());
     return error;
 }

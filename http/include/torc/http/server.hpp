@@ -37,7 +37,7 @@ struct ServerFault {
 
     stage where = stage::connection;
     std::exception_ptr error;
-    std::string peer;     ///< "127.0.0.1:49152"; empty if there was none
+    std::string peer;     ///< "127.0.0.1:49152"; empty if it is not known
     std::string request;  ///< "GET /path"; empty if none was read
 
     /// All of it as a sentence.
