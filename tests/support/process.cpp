@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -110,6 +111,14 @@ std::string Process::wait_for(std::string_view text, std::chrono::seconds limit)
     }
 }
 
+bool Process::wait_for_lines(std::size_t count, std::chrono::seconds limit) {
+    const auto deadline = Clock::now() + limit;
+    while (static_cast<std::size_t>(std::count(output_.begin(), output_.end(), '\n')) < count) {
+        if (!read_until(deadline)) return false;
+    }
+    return true;
+}
+
 int Process::wait(std::chrono::seconds limit) {
     const auto deadline = Clock::now() + limit;
     while (read_until(deadline)) {
@@ -118,6 +127,7 @@ int Process::wait(std::chrono::seconds limit) {
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
+    ended_by_ = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

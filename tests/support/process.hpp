@@ -27,6 +27,8 @@ class Process {
 
     /// Waits until the output contains `text`, and returns the rest of that line.
     std::string wait_for(std::string_view text, std::chrono::seconds limit = std::chrono::seconds{20});
+    /// Waits until it has printed so many lines; false if it ended before.
+    bool wait_for_lines(std::size_t count, std::chrono::seconds limit = std::chrono::seconds{20});
     /// Waits for its end, and returns its exit status, or 128 and the signal that ended it.
     int wait(std::chrono::seconds limit = std::chrono::seconds{20});
 
@@ -38,6 +40,8 @@ class Process {
 
     [[nodiscard]] const std::string& output() const noexcept { return output_; }
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+    /// The signal that ended it; 0 if it ended by itself. Requires: `wait` has returned.
+    [[nodiscard]] int ended_by() const noexcept { return ended_by_; }
 
    private:
     /// Reads once. False at the end of the output.
@@ -49,6 +53,7 @@ class Process {
     pid_t pid_ = -1;
     int input_ = -1;
     int from_ = -1;
+    int ended_by_ = 0;
 };
 
 /// A directory for files that a peer has to read; removed with all that is in it.
