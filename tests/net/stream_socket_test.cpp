@@ -6,23 +6,21 @@
 #include <array>
 #include <blocking_peer.hpp>
 #include <leak_check.hpp>
-#include <optional>
 #include <plug.hpp>
-#include <semaphore>
 #include <steps.hpp>
 #include <string>
 #include <vector>
 
 #include <torc/net/listener.hpp>
 #include <torc/runtime/as_result.hpp>
-#include <torc/runtime/event.hpp>
 #include <torc/runtime/gather.hpp>
-#include <torc/runtime/race.hpp>
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/timeout.hpp>
 
+#include "streams.hpp"
+
 // Streams against blocking peers on threads of their own: what is sent arrives, in pieces or whole, borrowed or not;
-// what had arrived is not lost to a cancel; wrong use is told apart from what a peer does.
+// what had arrived is not lost to a cancel. Several tasks with one stream are in stream_use_test.cpp.
 
 namespace {
 
@@ -31,62 +29,15 @@ using std::chrono::milliseconds;
 using torc::as_result;
 using torc::BufferSlice;
 using torc::errc;
-using torc::Error;
 using torc::scope;
 using torc::task;
 using torc::net::Address;
 using torc::net::ConnectOptions;
-using torc::net::TcpListener;
 using torc::net::TcpStream;
 using torc::net::UnixStream;
 using namespace torc::test;
 
-std::string pattern(std::size_t size) {
-    std::string text(size, '\0');
-    for (std::size_t index = 0; index < size; ++index)
-        text[index] = static_cast<char>('a' + (index * 31 + index / 251) % 26);
-    return text;
-}
-
-std::string text_of(std::span<const std::byte> bytes) {
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// Reads `count` bytes (or to the end) in slices.
-task<std::string> read_slices(TcpStream& stream, std::size_t count) {
-    std::string all;
-    while (all.size() < count) {
-        const BufferSlice slice = co_await stream.receive();
-        if (slice.empty()) break;
-        all += text_of(slice.bytes());
-    }
-    co_return all;
-}
-
-/// Reads `count` bytes (or to the end) into memory of its own, at most `piece` at once.
-task<std::string> read_into(TcpStream& stream, std::size_t count, std::size_t piece) {
-    std::string all;
-    std::vector<std::byte> memory(piece);
-    while (all.size() < count) {
-        const std::size_t got = co_await stream.receive(std::span{memory}.first(std::min(piece, count - all.size())));
-        if (got == 0) break;
-        all += text_of(std::span{memory}.first(got));
-    }
-    co_return all;
-}
-
-task<std::error_code> code_of(task<> failing) {
-    const auto outcome = co_await as_result(std::move(failing));
-    co_return outcome ? std::error_code{} : outcome.error().code();
-}
-
-template <class Operation>
-task<> discard(Operation operation) {
-    static_cast<void>(co_await std::move(operation));
-}
-
 }  // namespace
-
 TEST_CASE("what is sent comes back") {
     PeerServer server;
     run_clean([&]() -> task<> {
@@ -277,204 +228,6 @@ TEST_CASE("a receive that is cancelled as bytes arrive loses none of them") {
     }
 }
 
-TEST_CASE("a second reader or writer is told that the stream is busy, and harms nobody") {
-    PeerServer server{[](int fd) {
-        peer::read_exactly(fd, 3);
-        peer::write_all(fd, "abc");
-        peer::read_all(fd);
-    }};
-    const std::string big = pattern(16 << 20);
-    run_clean([&]() -> task<> {
-        TcpStream stream = co_await TcpStream::connect(server.address());
-        std::array<std::byte, 3> memory;
-        std::string got;
-        auto reader = [&]() -> task<> { got = co_await read_slices(stream, 3); };
-        auto others = [&]() -> task<> {
-            CHECK(co_await code_of(discard(stream.receive())) == errc::busy);
-            CHECK(co_await code_of(discard(stream.receive(memory))) == errc::busy);
-            co_await stream.send("go!");
-        };
-        co_await torc::gather(reader(), others());
-        CHECK(got == "abc");
-
-        PeerServer deaf{[](int fd) { peer::read_exactly(fd, 1); }};
-        TcpStream slow = co_await TcpStream::connect(deaf.address());
-        auto writer = [&]() -> task<> { static_cast<void>(co_await as_result(slow.send(big))); };
-        auto second = [&]() -> task<> { CHECK(co_await code_of(discard(slow.send("x"))) == errc::busy); };
-        co_await torc::gather(writer(), second());
-    });
-}
-
-TEST_CASE("a reader that was woken keeps its turn: one that comes before it has run is told busy") {
-    PeerServer server{[](int fd) {
-        peer::read_exactly(fd, 1);
-        peer::write_all(fd, "abc");
-        peer::read_all(fd);
-    }};
-    run_clean([&]() -> task<> {
-        TcpStream stream = co_await TcpStream::connect(server.address());
-        std::string first;
-        bool ended_early = false;
-        bool done = false;
-        auto reader = [&]() -> task<> {
-            const BufferSlice slice = co_await stream.receive();
-            first = text_of(slice.bytes());
-            ended_early = slice.empty();
-            done = true;
-        };
-        std::vector<std::error_code> refusals;
-        std::string stolen;
-        auto thief = [&]() -> task<> {
-            while (!done) {
-                const auto slice = co_await as_result(stream.receive());
-                if (slice) {
-                    stolen += text_of(slice->bytes());
-                    break;
-                }
-                refusals.push_back(slice.error().code());
-                co_await torc::yield();
-            }
-        };
-        co_await torc::with_scope([&](scope& here) -> task<> {
-            // The thief asks again in every round, first in the queue.
-            here.spawn(reader());
-            here.spawn(thief());
-            co_await stream.send("1");
-        });
-        CHECK_FALSE(ended_early);
-        CHECK(first == "abc");
-        CHECK(stolen.empty());
-        CHECK(std::ranges::all_of(refusals, [](std::error_code code) { return code == errc::busy; }));
-    });
-}
-
-TEST_CASE("closing while others read and write ends them with closed, whatever they wait for") {
-    PeerServer server{[](int fd) { peer::read_exactly(fd, 1); }};
-    const std::string big = pattern(16 << 20);
-    for (const int wait : {0, 1, 2, 5}) {
-        for (const bool borrowed : {true, false}) {
-            run_clean([&]() -> task<> {
-                PeerServer deaf{[](int fd) {
-                    char byte = 0;
-                    while (::recv(fd, &byte, 1, MSG_PEEK) == 1 && ::recv(fd, &byte, 1, 0) == 1) break;
-                    peer::read_all(fd);
-                }};
-                TcpStream stream = co_await TcpStream::connect(deaf.address());
-                std::array<std::byte, 16> memory;
-                std::error_code reading;
-                auto reader = [&]() -> task<> {
-                    if (borrowed) {
-                        reading = co_await code_of(discard(stream.receive()));
-                    } else {
-                        reading = co_await code_of(discard(stream.receive(memory)));
-                    }
-                };
-                auto closer = [&]() -> task<> {
-                    co_await driver_turns(wait);
-                    co_await stream.close();
-                    CHECK_FALSE(stream.is_open());
-                };
-                co_await torc::gather(reader(), closer());
-                CHECK(reading == errc::closed);
-                CHECK(torc::Executor::here().statistics().open_descriptors == 0);
-            });
-        }
-    }
-    run_clean([&]() -> task<> {
-        TcpStream stream = co_await TcpStream::connect(server.address());
-        std::error_code writing;
-        // The peer reads one byte and goes; until then nothing moves, for the send is larger than all buffers.
-        auto writer = [&]() -> task<> { writing = co_await code_of(discard(stream.send(big))); };
-        auto closer = [&]() -> task<> { co_await stream.close(); };
-        co_await torc::gather(writer(), closer());
-        CHECK(writing == errc::closed);
-    });
-}
-
-TEST_CASE("a stream that is closed as its reader is woken tells the reader so, not that the peer ended") {
-    // Both become ready in the same turn: the reader by the bytes, the closer by the reader's sibling.
-    PeerServer server{[](int fd) {
-        peer::write_all(fd, "abc");
-        peer::read_all(fd);
-    }};
-    run_clean([&]() -> task<> {
-        int endings = 0;
-        for (int attempt = 0; attempt < 50; ++attempt) {
-            TcpStream stream = co_await TcpStream::connect(server.address());
-            auto reader = [&]() -> task<> {
-                const auto slice = co_await as_result(stream.receive());
-                if (slice) {
-                    CHECK(text_of(slice->bytes()) == "abc");
-                } else {
-                    CHECK(slice.error().code() == errc::closed);
-                }
-                ++endings;
-            };
-            auto closer = [&]() -> task<> {
-                for (int turn = 0; turn < attempt; ++turn) co_await torc::yield();
-                co_await stream.close();
-            };
-            co_await torc::gather(closer(), reader());
-        }
-        CHECK(endings == 50);
-    });
-}
-
-TEST_CASE("a stream that goes while others read and write ends them with closed, though it is gone before they run") {
-    const std::string big = pattern(16 << 20);
-    std::binary_semaphore go_on{0};
-    PeerServer server{[&](int fd) {
-        go_on.acquire();
-        peer::read_all(fd);
-    }};
-    for (const int wait : {0, 1, 3}) {
-        for (const bool borrowed : {true, false}) {
-            for (const bool busy : {false, true}) {
-                run_clean([&]() -> task<> {
-                    std::optional<TcpStream> stream = co_await TcpStream::connect(server.address());
-                    std::array<std::byte, 16> memory;
-                    std::error_code reading;
-                    std::error_code writing;
-                    auto reader = [&]() -> task<> {
-                        reading = borrowed ? co_await code_of(discard(stream->receive()))
-                                           : co_await code_of(discard(stream->receive(memory)));
-                    };
-                    auto writer = [&]() -> task<> { writing = co_await code_of(discard(stream->send(big))); };
-                    auto dropper = [&]() -> task<> {
-                        co_await driver_turns(wait);
-                        stream.reset();
-                        go_on.release();
-                        // Keeps the ready tasks coming, so that those who were woken wait longer than the close takes.
-                        for (int turn = 0; busy && turn < 100; ++turn) co_await torc::yield();
-                    };
-                    co_await torc::gather(reader(), writer(), dropper());
-                    CHECK(reading == errc::closed);
-                    CHECK(writing == errc::closed);
-                });
-            }
-        }
-    }
-}
-
-TEST_CASE("using a stream after its close, or one that was moved from, is refused") {
-    PeerServer server;
-    run_clean([&]() -> task<> {
-        TcpStream stream = co_await TcpStream::connect(server.address());
-        TcpStream other = std::move(stream);
-        std::array<std::byte, 4> memory;
-        CHECK_FALSE(stream.is_open());
-        CHECK(co_await code_of(discard(stream.receive())) == errc::closed);
-        CHECK(co_await code_of(discard(stream.send("x"))) == errc::closed);
-        co_await stream.close();
-        co_await other.close();
-        co_await other.close();
-        CHECK(co_await code_of(discard(other.receive())) == errc::closed);
-        CHECK(co_await code_of(discard(other.receive(memory))) == errc::closed);
-        CHECK(co_await code_of(discard(other.send("x"))) == errc::closed);
-        CHECK(co_await code_of(other.shutdown_write()) == errc::closed);
-    });
-}
-
 TEST_CASE("a peer that resets is a connection that was reset, a peer that has gone a broken pipe") {
     PeerServer rude{[](int fd) {
         peer::read_exactly(fd, 1);
@@ -493,40 +246,6 @@ TEST_CASE("a peer that resets is a connection that was reset, a peer that has go
             CHECK(co_await code_of(discard(stream.receive())) == std::errc::connection_reset);
         }
     });
-}
-
-TEST_CASE("a send that was cut leaves a hole, and the stream says so from then on") {
-    const std::string big = pattern(16 << 20);
-    std::binary_semaphore go_on{0};
-    std::string received;
-    PeerServer server{[&](int fd) {
-        go_on.acquire();
-        received = peer::read_all(fd);
-    }};
-    run_clean([&]() -> task<> {
-        TcpStream stream = co_await TcpStream::connect(server.address());
-        bool cut = false;
-        auto writer = [&]() -> task<> {
-            try {
-                co_await stream.send(big);
-            } catch (const torc::cancelled&) {
-                cut = true;
-                throw;
-            }
-        };
-        co_await torc::with_scope([&](scope& here) -> task<> {
-            here.spawn(writer());
-            co_await driver_turns(3);
-            here.cancel();
-        });
-        CHECK(cut);
-        CHECK(stream.record().output_broken());
-        CHECK(co_await code_of(discard(stream.send("x"))) == std::errc::broken_pipe);
-        go_on.release();
-    });
-    server.wait_for_ends(1);
-    CHECK(received.size() < big.size());
-    CHECK(big.starts_with(received));
 }
 
 TEST_CASE("connecting where nobody listens is refused, in words") {
