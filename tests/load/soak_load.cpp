@@ -70,10 +70,6 @@ http::ServerOptions site_options(std::optional<net::TlsContext> tls) {
     return options;
 }
 
-http::Server make_site(std::optional<net::TlsContext> tls) {
-    return http::Server{net::TcpListener::bind(net::Address::loopback(0)), answer, site_options(std::move(tls))};
-}
-
 /// Whether `piece` continues the text of /bytes/ after `before_bytes` of it.
 bool continues(std::span<const std::byte> piece, std::size_t before_bytes) {
     const std::string_view whole = page(true);
