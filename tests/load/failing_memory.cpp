@@ -83,8 +83,17 @@ void* operator new(std::size_t size_bytes) {
     if (memory == nullptr) throw std::bad_alloc{};
     return memory;
 }
+void* operator new(std::size_t size_bytes, const std::nothrow_t&) noexcept {
+    return torc::load::fails_now() ? nullptr : std::malloc(size_bytes == 0 ? 1 : size_bytes);
+}
+void* operator new[](std::size_t size_bytes) { return operator new(size_bytes); }
+void* operator new[](std::size_t size_bytes, const std::nothrow_t& nothrow) noexcept {
+    return operator new(size_bytes, nothrow);
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 #elif defined(__GLIBC__)
 
