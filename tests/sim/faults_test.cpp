@@ -208,6 +208,23 @@ TEST_SUITE("sim: cuts") {
         });
     }
 
+    TEST_CASE("a cut that heals while another one lasts changes nothing") {
+        sim::Options options = plain();
+        options.send_patience = 10min;
+        sim::run(1, options, [](sim::World& world) -> task<> {
+            Pair pair = co_await connected_pair(world);
+            world.partition("client", "server");
+            world.isolate("server");
+            const Clock::time_point cut = world.now();
+            co_await pair.client.send("x");
+            co_await sleep_for(8min);
+            world.heal("client", "server");
+            CHECK(co_await receive_failure(pair.client) == std::errc::timed_out);
+            CHECK(world.now() - cut >= 10min);
+            CHECK(world.now() - cut < 10min + 1s);
+        });
+    }
+
     TEST_CASE("who waits for bytes in a cut waits for ever: only its own timeout ends that") {
         sim::run(1, plain(), [](sim::World& world) -> task<> {
             Pair pair = co_await connected_pair(world);
