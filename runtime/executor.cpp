@@ -103,10 +103,13 @@ void Executor::run_until(Done done) {
         // busy tasks can not starve the ring.
         for (int round = 0; ready_head_ != nullptr && round < most_rounds; ++round) {
             detail::task_state* task = take_ready();
-            while (task != nullptr) resume(*std::exchange(task, task->next_ready));
+            while (task != nullptr) {
+                resume(*std::exchange(task, task->next_ready));
+                if (plug_due_ && !options_.cancel_late) pull_plug();
+            }
         }
         if (done()) return;
-        if (std::exchange(plug_due_, false)) pull_plug();
+        if (plug_due_) pull_plug();
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
         driver_->turn(busy ? Clock::time_point::min() : timers_.next());
     }
@@ -183,6 +186,7 @@ void Executor::run_posted() noexcept {
 
 /// The moment of `cancel_at_suspension` has come.
 void Executor::pull_plug() {
+    plug_due_ = false;
     if (options_.cancel_late) driver_->turn(Clock::time_point::min());
     if (!options_.at_suspension) return cancel_root();
     options_.cancel_at_suspension = std::exchange(options_.at_suspension, nullptr)();

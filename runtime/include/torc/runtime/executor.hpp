@@ -31,7 +31,8 @@ struct ExecutorOptions : DriverOptions {
     /// Threads of the pool behind `offload`, started when first needed; with 0 the work is done on the executor's own.
     std::size_t offload_threads = 4;
     /// For tests that pull the plug at every await: cancels the root scope at the n-th suspension of any task, counted
-    /// from 1; 0 never. Before the operation that was suspended on reaches the kernel, or with `cancel_late` after.
+    /// from 1; 0 never. At once, while others are ready to run and before the operation that was suspended on reaches
+    /// the kernel, or with `cancel_late` after both.
     std::uint64_t cancel_at_suspension = 0;
     bool cancel_late = false;
     /// What happens then instead, called between two tasks; gives the suspension at which to cancel the root, or 0.
