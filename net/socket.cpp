@@ -192,7 +192,7 @@ void SocketRecord::step_done(operation& op) noexcept {
     if (op.result < 0 && !closing.error) {
         closing.error = op.result == -ECANCELED ? make_error_code(errc::timed_out) : kernel_code(op.result);
     }
-    if (short_farewell) closing.error = make_error_code(errc::timed_out);
+    if (short_farewell) closing.error = op.cancel_requested ? make_error_code(errc::timed_out) : kernel_code(-EPIPE);
     if (--closing.pending == 0) self.close_done(closing.error);
 }
 
