@@ -61,8 +61,10 @@ TEST_CASE("wherever a program is cancelled, nothing is left behind and nothing i
     for (const NamedScenario& scenario : scenarios()) {
         SUBCASE(scenario.name) {
             Counts counts;
-            for (const bool late : {false, true}) sweep(scenario, {weather::calm, late}, counts);
-            if (on_sim()) sweep(scenario, {weather::rough, false}, counts);
+            for (const bool late : {false, true}) {
+                sweep(scenario, {weather::calm, late}, counts);
+                if (on_sim()) sweep(scenario, {weather::rough, late}, counts);
+            }
             std::printf("%-70s %4llu suspensions, %5llu runs, %6llu of %6llu pairs\n", scenario.name,
                         static_cast<unsigned long long>(counts.suspensions),
                         static_cast<unsigned long long>(counts.runs), static_cast<unsigned long long>(counts.pairs_run),

@@ -173,6 +173,45 @@ class Semaphore final : public Scenario {
     int outside_ = 0;
 };
 
+/// A task that wants more permits than there are stands before one that wants few; both may be cancelled, and the first
+/// gives up after a while. The other has to be served then, for one who has a permit waits for it.
+class GivingUp final : public Scenario {
+   public:
+    task<> play(Stage& stage) override {
+        co_await with_scope([&](scope& here) -> task<> {
+            here.spawn(hold());
+            here.spawn(stage.client(want_all()));
+            here.spawn(want_one());
+            co_return;
+        });
+    }
+    void check(const Ending& ending) override {
+        CHECK_MESSAGE(semaphore_.available() == 2, "every permit is back");
+        if (ending.completed()) CHECK(served_.is_set());
+    }
+
+   private:
+    task<> hold() {
+        const semaphore::permit permit = co_await semaphore_.acquire();
+        co_await served_.wait();
+    }
+    task<> want_all() {
+        // Twice, so that one is cancelled while the other one's limit has passed.
+        for (int round = 0; round < 2; ++round) {
+            auto limited = with_timeout(std::chrono::microseconds{100}, semaphore_.acquire(2));
+            static_cast<void>(co_await as_result(std::move(limited)));
+        }
+    }
+    task<> want_one() {
+        const semaphore::permit permit = co_await semaphore_.acquire();
+        co_await test::driver_turns(1);
+        served_.set();
+    }
+
+    semaphore semaphore_{2};
+    event served_;
+};
+
 }  // namespace
 
 void add_shared_things(Scenarios& all) {
@@ -180,6 +219,7 @@ void add_shared_things(Scenarios& all) {
     add<Channel>(all, "a channel without room, where sender and receiver meet", std::size_t{0});
     add<Mutex>(all, "a mutex");
     add<Semaphore>(all, "a semaphore");
+    add<GivingUp>(all, "a semaphore whose first waiter gives up");
 }
 
 }  // namespace torc::sweep
