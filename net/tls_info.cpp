@@ -34,9 +34,11 @@ TlsPeerInfo Engine::info() const {
     const X509* certificate = SSL_get0_peer_certificate(ssl);
     if (certificate != nullptr) {
         info.certificate = describe(certificate);
-        const int count = sk_X509_num(SSL_get_peer_cert_chain(ssl));
+        const STACK_OF(X509)* const sent = SSL_get_peer_cert_chain(ssl);
         // OpenSSL leaves the client's own certificate out of the chain on the server's side.
-        info.chain_size = static_cast<std::size_t>(count > 0 ? count : 0) + (server ? 1 : 0);
+        for (int index = server ? 0 : 1; index < sk_X509_num(sent); ++index) {
+            info.chain.push_back(describe(sk_X509_value(sent, index)));
+        }
     }
     const long verdict = SSL_get_verify_result(ssl);
     info.verified = certificate != nullptr && verdict == X509_V_OK && impl_->context->verify;

@@ -276,7 +276,12 @@ void UringDriver::cancel_in_flight(operation& op) noexcept {
 }
 
 void UringDriver::ask_to_cancel(operation& op) noexcept {
-    io_uring_sqe* const sqe = entry();
+    if (io_uring_sq_space_left(&ring_) == 0) io_uring_submit(&ring_);
+    io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);
+    if (sqe == nullptr) {
+        cancel_missed_ = true;  // the next turn asks again
+        return;
+    }
     io_uring_prep_cancel(sqe, &op, 0);
     sqe->user_data = tag_cancel;
 }
@@ -305,6 +310,7 @@ void UringDriver::fill_queue() noexcept {
         submitted += length;
         // Links do not span submissions.
         if (io_uring_sq_space_left(&ring_) < length) io_uring_submit(&ring_);
+        if (io_uring_sq_space_left(&ring_) < length) return;  // the kernel takes nothing now; the next turn asks again
         take_queued();
         if (first->kind == op_kind::socket && first->chain != nullptr && free_slots_.empty()) {
             refuse_chain(*first, -EMFILE);

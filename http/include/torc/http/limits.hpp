@@ -5,7 +5,7 @@
 
 namespace torc::http {
 
-/// Bounds on everything a peer can make us read, keep or follow. Going beyond one is an error of its own, named there.
+/// Bounds on everything a peer can make us read, keep or follow. Going beyond one is the error named there.
 struct Limits {
     std::size_t max_line_bytes = 32 * 1024;     ///< start line or one header line; `line_too_long`
     std::size_t max_head_bytes = 64 * 1024;     ///< start line and all headers; `head_too_large`

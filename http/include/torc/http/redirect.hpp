@@ -28,8 +28,10 @@ struct Redirection {
 /// Works out the next request from a redirect's status and Location.
 /// 301 and 302 turn POST into GET, as everybody does; 303 turns everything but HEAD into GET; 307 and 308 change
 /// nothing. The new URL inherits the old one's fragment unless it has its own, and never its credentials unless the
-/// origin is the same. Shape:  `is_redirect(status)`; `followed` counts the redirects before this one. Errors:
-/// `too_many_redirects`, `bad_redirect` (no or unusable Location), `insecure_redirect`.
+/// origin is the same.
+/// Shape:    `followed` counts the redirects before this one.
+/// Requires: `is_redirect(status)`.
+/// Errors:   `too_many_redirects`, `bad_redirect` (no or unusable Location), `insecure_redirect`.
 result<Redirection> follow_redirect(std::string_view method, const Url& url, int status, const Headers& response,
                                     std::size_t followed, const RedirectPolicy& policy = {});
 

@@ -27,10 +27,11 @@ class ServerConnection;
 ///
 /// A body without a known length is sent in chunks, to HTTP/1.0 clients until the connection closes. Answers to HEAD
 /// are made like those to GET; the body stays away by itself. Connection and Transfer-Encoding are the server's
-/// business; "Connection: close" may be set to end the connection after this response. Lifetime: lives until the
-/// handler has returned. Requires: one writer at a time. Errors:   invalid_argument for what can not be an answer;
-/// timed_out (write_timeout) and what the connection says when
-///           the client does not take it.
+/// business; "Connection: close" may be set to end the connection after this response.
+/// Lifetime: lives until the handler has returned.
+/// Requires: one writer at a time.
+/// Errors:   invalid_argument for what can not be an answer; timed_out (write_timeout), and what the connection says,
+///           when the client does not take it.
 class Responder {
    public:
     Responder(const Responder&) = delete;

@@ -86,9 +86,8 @@ class TcpListener {
     [[nodiscard]] static TcpListener bind(const Address& address, const ListenOptions& options = {});
 
     /// Waits for the next connection.
-    /// Errors: too_many_files_open and its like, after which accepting may be tried again; `errc::busy`,
-    /// `errc::closed`.
-    ///         `cancelled` unwinds; a connection that had arrived is kept for the next call.
+    /// Errors: too_many_files_open and its like, after which accepting may be tried again; `errc::busy`; when it was
+    ///         closed, `errc::closed`. `cancelled` unwinds; a connection that had arrived is kept for the next call.
     [[nodiscard]] accept_awaitable accept() noexcept { return accept_awaitable{listener_.get()}; }
 
     [[nodiscard]] close_awaitable close() noexcept { return close_awaitable{listener_.get()}; }

@@ -29,7 +29,7 @@ struct TlsPeerInfo {
     bool verified = false;                      ///< the certificate was checked and found good
     std::string verification;                   ///< "verified", "not asked for", or what is wrong with it, in words
     std::optional<TlsCertificate> certificate;  ///< the peer's own
-    std::size_t chain_size = 0;                 ///< certificates the peer sent, its own included
+    std::vector<TlsCertificate> chain;          ///< those above it, in the order in which the peer sent them
 };
 
 namespace tls {

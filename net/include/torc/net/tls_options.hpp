@@ -79,8 +79,7 @@ struct ContextState;
 /// Requires: nothing; may be used from several threads, though one per thread spares OpenSSL's locks.
 class TlsContext {
    public:
-    /// Errors:   `Error` with tls_errc::bad_credentials or bad_option, or the file's errno; the sentence names the
-    /// file.
+    /// Errors: `Error` with tls_errc::bad_credentials or bad_option, or the file's errno; a file is named.
     static TlsContext client(const TlsClientOptions& options = {});
     static TlsContext server(const TlsServerOptions& options);
 

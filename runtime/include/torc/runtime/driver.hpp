@@ -15,13 +15,13 @@
 #include <torc/runtime/buffer_pool.hpp>
 #include <torc/runtime/operation.hpp>
 
+struct sockaddr;
+
 /// The driver seam: everything above it is the same program whichever driver runs it.
 ///
 /// A driver knows operations, not coroutines. `submit` only queues the record; once a turn the executor calls `turn`,
 /// which hands the queue to the kernel, waits, and calls `complete` of every record that has something to say. All of
 /// it happens on the executor's thread, `wake` alone may be called from any other.
-struct sockaddr;
-
 namespace torc {
 
 /// The executor's clock: nanoseconds since an arbitrary start, never set back; the simulator's is virtual.

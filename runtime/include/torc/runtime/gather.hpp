@@ -101,9 +101,8 @@ concept range_of_awaitables =
 
 /// Runs all at once and awaits all.
 /// Shape:  a tuple in argument order, with std::monostate for `void`; nothing if all are void.
-/// Errors: the first to fail cancels the others; all are awaited; its error is thrown, with those of the others
-/// attached
-///         if it is an `Error`. Cancelled from outside, all are cancelled and awaited, and `cancelled` unwinds.
+/// Errors: the first to fail cancels the others; all are awaited; its error is thrown, and if it is an `Error`, those
+///         of the others are attached. Cancelled from outside, all are cancelled and awaited, and `cancelled` unwinds.
 template <awaitable... As>
 [[nodiscard]] auto gather(As&&... all) {
     return detail::gather_awaitable<task_result_t<As>...>{as_task(std::forward<As>(all))...};
