@@ -47,7 +47,7 @@ class Kinds {
         char memory[16] = "x";
         const int on = 1;
         iovec part{memory, 1};
-        msghdr message{};
+        [[maybe_unused]] msghdr message{};  // GCC 12 does not see its uses
         message.msg_iov = &part;
         message.msg_iovlen = 1;
         switch (kind) {
