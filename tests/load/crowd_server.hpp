@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <forked.hpp>
+
+#include <torc/net/address.hpp>
 
 /// The site that a crowd visits, in a process of its own, and the wire by which it is watched.
 namespace torc::load {
@@ -36,9 +39,11 @@ class CrowdServer {
 
    private:
     std::string ask(const std::string& path);
+    std::optional<std::string> try_to_ask(const std::string& path);
 
     test::Forked process_;
     std::uint16_t port_ = 0;
+    net::Address watched_;
     int wire_ = -1;
 };
 
