@@ -13,7 +13,7 @@ namespace torc::test {
 /// Makes the close of a stream a reset, whatever was read and sent before.
 inline task<> make_close_a_reset(net::TcpStream& stream) {
     struct set_linger final : detail::io_awaitable<set_linger> {
-        explicit set_linger(descriptor& file) : io_awaitable(op_kind::set_option, &file) {
+        explicit set_linger(descriptor& target) : io_awaitable(op_kind::set_option, &target) {
             offset = static_cast<std::uint64_t>(SOL_SOCKET) << 32 | SO_LINGER;
             address = &at_once;
             length = sizeof at_once;
