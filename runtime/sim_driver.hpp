@@ -19,8 +19,8 @@ namespace torc::sim {
 
 class SimDriver final : public Driver {
    public:
-    /// With `alone` there is nobody but the driver to tell why a run had to be ended, and the date is the machine's: the
-    /// program was not written for the simulation.
+    /// With `alone` there is nobody but the driver to tell why a run had to be ended, and the date is the machine's:
+    /// the program was not written for the simulation.
     SimDriver(std::uint64_t seed, const Options& options, bool alone = false);
     ~SimDriver() override;
 

@@ -14,7 +14,8 @@
 /// Blocking work on threads of its own.
 namespace torc {
 
-/// A bounded pool. Without threads it works on the caller's. Threads start when there is work and none is idle, and end with the executor that owns the pool.
+/// A bounded pool. Without threads it works on the caller's. Threads start when there is work and none is idle, and end
+/// with the executor that owns the pool.
 class OffloadPool {
    public:
     /// One piece of work. Owned by whoever waits for it; the pool's from `add` until `done` is posted or `remove` says
