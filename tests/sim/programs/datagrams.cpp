@@ -19,7 +19,10 @@ task<> answer(sim::World& world, event& listening) {
     std::array<std::byte, 2048> memory{};
     for (;;) {
         const auto question = co_await as_result(socket.receive_from(memory));
-        if (!question) continue;
+        if (!question) {
+            co_await sleep_for(10ms);  // its host may have crashed, and then it stays so
+            continue;
+        }
         require(!question->truncated, "a datagram was cut that had room");
         const auto bytes = std::span{memory}.first(question->size_bytes);
         if (world.random().chance(0.1)) co_await sleep_for(some(world, 20ms));
