@@ -127,15 +127,21 @@ TEST_SUITE("no descriptor left") {
             event starved;
             std::uint64_t turns_at_first = 0;
             std::uint64_t turns_at_last = 0;
+            Clock::time_point first{};
+            Clock::time_point last{};
             http::ServerOptions options;
             options.on_error = [&](const http::ServerFault& fault) {
                 CHECK(fault.where == http::ServerFault::stage::accept);
                 CHECK_MESSAGE(fault.message() == "no connection can be accepted: accept: too many open files",
                               fault.message());
                 const std::uint64_t turns = Executor::here().statistics().turns;
-                if (++faults == 1) turns_at_first = turns;
+                if (++faults == 1) {
+                    turns_at_first = turns;
+                    first = Clock::now();
+                }
                 if (faults != faults_awaited) return;
                 turns_at_last = turns;
+                last = Clock::now();
                 starved.set();
             };
             http::Server server{net::TcpListener::bind(net::Address::loopback(0)),
@@ -148,6 +154,7 @@ TEST_SUITE("no descriptor left") {
                 for (PlainClient& client : clients) client.ask(server.local());
                 co_await starved.wait();
                 CHECK(turns_at_last - turns_at_first <= 4 * (faults_awaited - 1));
+                CHECK(last - first >= 10ms + 20ms + 40ms);
                 for (const PlainClient& client : clients) CHECK_FALSE(client.answered());
                 // Some come back, and some have to wait for those who were first.
                 all.give_back(clients_in_need / 2);

@@ -73,7 +73,7 @@ class WatchedSite {
     void watch(Watcher watcher) {
         on_site([this, &watcher] {
             watcher_ = std::move(watcher);
-            requests_ = answers_ = 0;
+            requests_ = halves_ = answers_ = 0;
         });
     }
     std::size_t requests() {
@@ -115,7 +115,7 @@ class WatchedSite {
         happened(moment::asked, ++requests_);
         response.begin(200);
         co_await response.write("<!doctype html>\n");
-        happened(moment::half_answered, requests_);
+        happened(moment::half_answered, ++halves_);
         co_await response.write("<title>A page</title>\n");
         co_await response.finish();
         happened(moment::answered, ++answers_);
@@ -127,6 +127,7 @@ class WatchedSite {
     std::optional<net::TlsContext> tls_;
     Watcher watcher_;
     std::size_t requests_ = 0;
+    std::size_t halves_ = 0;
     std::size_t answers_ = 0;
     Executor* executor_ = nullptr;
     http::Server* server_ = nullptr;
@@ -181,18 +182,22 @@ class InterruptedChecker {
         const std::size_t count = chance_.between(1, urls_.size());
         const std::size_t wait_us = chance_.below(whole_run_us_ + whole_run_us_ / 8);
         INFO("kind ", kind, ", count ", count, ", at once ", at_once, ", ", wait_us, " us");
+        // A reader that takes nothing until then leaves the program with much that it has still to print.
+        const bool slow_reader = kind != 3 && chance_.one_in(2);
         std::atomic<pid_t> pid = -1;
-        std::atomic<bool> due = false;  // the moment came before the number of the process was known
+        std::atomic<bool> due = false;  // the moment may come before the number of the process is known
         const auto interrupt = [&pid, &due] {
             due = true;
+            due.notify_all();
             if (pid > 0) ::kill(pid, SIGINT);
         };
         site_.watch([&](moment what, std::size_t happened) {
             if (static_cast<std::size_t>(what) == kind && happened == count) interrupt();
         });
-        Process checker{command(at_once)};
+        Process checker{command(at_once), slow_reader ? 4096 : 0};
         pid = checker.pid();
         if (due) checker.signal(SIGINT);
+        if (slow_reader && kind < 3) due.wait(false);
         if (kind == 3) {
             checker.wait_for_lines(2 * count - chance_.below(2));
             checker.signal(SIGINT);
@@ -307,7 +312,7 @@ TEST_SUITE("Ctrl-C at any moment") {
     TEST_CASE("the checker ends with 130 and has printed what it had finished, over HTTP") {
         Chance chance = Chance::announced("Ctrl-C over HTTP");
         WatchedSite site{{}};
-        InterruptedChecker checker{site, "http", {}, 60, chance};
+        InterruptedChecker checker{site, "http", {}, 120, chance};
         for (int again = load::sized(300, 20); again > 0; --again) checker.interrupt_once();
         checker.ends().print("over HTTP");
         CHECK(checker.ends().interrupted > 0);
@@ -319,7 +324,7 @@ TEST_SUITE("Ctrl-C at any moment") {
         const testing::TemporaryDirectory directory;
         const std::string authority = directory.file("ca.pem", world.root.certificate_pem());
         WatchedSite site{net::TlsContext::server(world.server({"127.0.0.1"}))};
-        InterruptedChecker checker{site, "https", {"--cacert", authority}, 20, chance};
+        InterruptedChecker checker{site, "https", {"--cacert", authority}, 40, chance};
         for (int again = load::sized(200, 10); again > 0; --again) checker.interrupt_once();
         checker.ends().print("over HTTPS");
         CHECK(checker.ends().interrupted > 0);

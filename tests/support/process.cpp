@@ -48,11 +48,12 @@ bool has_program(std::string_view name) {
     return false;
 }
 
-Process::Process(const std::vector<std::string>& arguments) : name_(arguments.at(0)) {
+Process::Process(const std::vector<std::string>& arguments, int pipe_bytes) : name_(arguments.at(0)) {
     const auto [child_input, input] = make_pipe();
     const auto [from, child_output] = make_pipe();
     input_ = input;
     from_ = from;
+    if (pipe_bytes > 0) ::fcntl(from_, F_SETPIPE_SZ, pipe_bytes);
     std::vector<char*> words;
     for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
     words.push_back(nullptr);

@@ -20,7 +20,8 @@ bool has_program(std::string_view name);
 ///           longer than its limit.
 class Process {
    public:
-    explicit Process(const std::vector<std::string>& arguments);
+    /// With `pipe_bytes` the pipe of its output holds no more than that (a page at least): it has to wait to be read.
+    explicit Process(const std::vector<std::string>& arguments, int pipe_bytes = 0);
     Process(const Process&) = delete;
     Process& operator=(const Process&) = delete;
     ~Process();
