@@ -42,6 +42,9 @@ struct Endpoint {
     void write(sockaddr* address, std::uint32_t* address_bytes) const noexcept;
     [[nodiscard]] bool is_any() const noexcept { return family != AF_UNIX && ip == std::array<std::uint8_t, 16>{}; }
     [[nodiscard]] bool is_loopback() const noexcept;
+    [[nodiscard]] bool is_file() const noexcept;  ///< a unix socket that is not abstract
+    /// Where one gets who connects there: no address in particular is this host.
+    [[nodiscard]] Endpoint reached() const;
     [[nodiscard]] bool same_host(const Endpoint& other) const noexcept {
         return family == other.family && ip == other.ip;
     }
