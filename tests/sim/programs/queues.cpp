@@ -136,8 +136,7 @@ task<> queues(sim::World& world) {
     books.items.close();
     while (auto left = co_await books.items.receive()) books.received.push_back(*left);
     std::vector<int> next(books.accepted.size());
-    std::ranges::stable_sort(books.received, {},
-                             [](const Item& item) { return std::pair{item.producer, item.number}; });
+    std::ranges::sort(books.received, {}, [](const Item& item) { return std::pair{item.producer, item.number}; });
     for (const Item& item : books.received) {
         int& expected = next[static_cast<std::size_t>(item.producer)];
         require(item.number >= expected, "an item of a channel was received twice");
