@@ -20,7 +20,7 @@ void sweep(const NamedScenario& scenario, weather network, Counts& counts) {
     Disturbance disturbance;
     disturbance.network = network;
     const Outcome whole = run(scenario, disturbance);
-    CHECK_MESSAGE(whole.ending.undisturbed(), scenario.name, " ends by itself");
+    CHECK_MESSAGE(whole.ending.undisturbed(), std::string{scenario.name}, " ends by itself");
     counts.operations = std::max(counts.operations, whole.operations);
     const std::uint64_t step = std::max<std::uint64_t>(1, whole.operations * thinning / 1000);
     for (std::uint64_t at = 1; at <= whole.operations; at += step) {
