@@ -42,9 +42,9 @@ Outcome run(const NamedScenario& scenario, const Disturbance& disturbance);
 
 /// How many times fewer runs to make: sanitizers make each one slow.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr std::uint64_t thinning = 20;
+inline constexpr std::uint64_t thinning = 100;
 #elif defined(__has_feature)
-inline constexpr std::uint64_t thinning = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ? 20 : 1;
+inline constexpr std::uint64_t thinning = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ? 100 : 1;
 #else
 inline constexpr std::uint64_t thinning = 1;
 #endif
