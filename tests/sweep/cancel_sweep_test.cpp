@@ -14,7 +14,7 @@ namespace {
 
 // Of one scenario in one manner: all of them up to some sixty suspensions.
 constexpr std::uint64_t most_pairs_simulated = 2000;
-constexpr std::uint64_t most_pairs_real = 300;
+constexpr std::uint64_t most_pairs_real = 600;
 
 struct Counts {
     std::uint64_t suspensions = 0;

@@ -71,13 +71,13 @@ class Talking final : public Scenario {
     task<> meet(Stage& stage, net::TcpListener& listener, scope& here) {
         const net::Address address = stage.address_of(listener);
         if (client_is_server_) {
-            here.spawn(stage.partner(visit(address)));
+            here.spawn(stage.partner(judge(visit(address))));
             co_await stage.client(serve(listener));
             // Who was not accepted yet is turned away.
             const result<void> closed = co_await as_result(listener.close());
             if (!closed) throw closed.error();
         } else {
-            here.spawn(stage.partner(serve(listener)));
+            here.spawn(stage.partner(judge(serve(listener))));
             co_await stage.client(visit(address));
             if (stage.client_cancelled() && !accepted_) here.cancel();
         }
@@ -94,6 +94,17 @@ class Talking final : public Scenario {
         co_await send(stream, there_, question);
         co_await stream.shutdown_write();
         co_await read(stream, back_);
+    }
+    /// Whose partner is cancelled finds a stream that ends too early, never one that makes no sense.
+    static task<> judge(task<> part) {
+        try {
+            co_await std::move(part);
+        } catch (const Error& error) {
+            const std::error_code code = error.code();
+            const bool ended = code == net::tls_errc::truncated || code.category() == std::generic_category();
+            CHECK_MESSAGE(ended, "the other side was left with: " << std::string{error.what()});
+            throw;
+        }
     }
     static task<> read(net::TlsStream& stream, Way& way) {
         for (;;) {
