@@ -275,13 +275,15 @@ TEST_CASE("the dump shows each suspended task under whoever awaits it, with what
             begin = end + 1;
         }
         REQUIRE(lines.size() == 7);
+        // Where the machine's clock is the clock, it may have gone on.
+        const std::string no_time = Executor::here().driver().simulated() ? "0 ms" : "";
         CHECK(lines[0].starts_with("torc tasks (" + std::string{Executor::here().driver().name()}));
         CHECK(lines[0].ends_with(", 0 operations in flight, 2 timers):"));
-        CHECK(lines[1].find(": gather for 0 ms") != std::string::npos);
-        CHECK(lines[2].find(": event for 0 ms") != std::string::npos);
-        CHECK(lines[3].find(": with_timeout for 0 ms") != std::string::npos);
+        CHECK(lines[1].find(": gather for " + no_time) != std::string::npos);
+        CHECK(lines[2].find(": event for " + no_time) != std::string::npos);
+        CHECK(lines[3].find(": with_timeout for " + no_time) != std::string::npos);
         CHECK(lines[4].find("(executor_test.cpp:") != std::string::npos);
-        CHECK(lines[5].find(": sleep for 0 ms") != std::string::npos);
+        CHECK(lines[5].find(": sleep for " + no_time) != std::string::npos);
         CHECK(lines[6].find(": ready") != std::string::npos);
         const auto indent = [&](std::size_t line) { return lines[line].find_first_not_of(' '); };
         CHECK(indent(1) < indent(2));
