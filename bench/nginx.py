@@ -35,9 +35,19 @@ http {{
     server {{
         {listen}
         {tls}
-        location / {{ return 200 '{page}'; }}
+        {site}
     }}
 }}
+"""
+# For nginx as the one that is measured: its fastest ways to serve, and connections that never end.
+_SERVED_SITE = """
+        keepalive_timeout 1h;
+        keepalive_requests 1000000000;
+        sendfile on;
+        tcp_nopush on;
+        open_file_cache max=100;
+        root {directory};
+        location = /13 {{ return 200 'xxxxxxxxxxxxx'; }}
 """
 _TLS = """
         ssl_protocols TLSv1.3;
@@ -88,10 +98,26 @@ def start_nginx(directory, tls=None, log=False):
     """
     directory = pathlib.Path(directory).resolve()
     directory.mkdir(parents=True, exist_ok=True)
+    ca_file = make_certificates(directory, tls) if tls else None
+    site = f"location / {{ return 200 '{'x' * PAGE_BYTES}'; }}"
+    process, port = _launch(directory, tls is not None, site, f"{directory}/{ACCESS_LOG} resumed" if log else "off")
+    return process, port, ca_file
+
+
+def start_nginx_server(directory, tls):
+    """Starts nginx as a server to be measured: /13 and /16384 are so many bytes; with `tls` by the leaf in `directory`.
+
+    Gives the process and its port.
+    """
+    directory = pathlib.Path(directory).resolve()
+    (directory / "16384").write_text("x" * 16384)
+    return _launch(directory, tls, _SERVED_SITE.format(directory=directory), "off")
+
+
+def _launch(directory, tls, site, log):
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if program is None:
         raise RuntimeError("nginx is not installed")
-    ca_file = make_certificates(directory, tls) if tls else None
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     for _ in range(5):  # somebody may take the port before nginx does
         port = free_port()
@@ -99,16 +125,16 @@ def start_nginx(directory, tls=None, log=False):
         configuration = directory / "nginx.conf"
         configuration.write_text(_CONFIGURATION.format(
             directory=directory,
-            log=f"{directory}/{ACCESS_LOG} resumed" if log else "off",
+            log=log,
             temporary="\n    ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds),
             listen="\n        ".join(f"listen {host}:{port} {options};" for host in (CERTIFIED_HOST, UNCERTIFIED_HOST)),
             tls=_TLS.format(directory=directory) if tls else "",
-            page="x" * PAGE_BYTES,
+            site=site,
         ))
         process = subprocess.Popen([program, "-p", str(directory), "-e", f"{directory}/error.log", "-c", str(configuration)],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if _answers(process, port):
-            return process, port, ca_file
+            return process, port
         process.kill()
         process.wait()
     log_text = directory / "error.log"
