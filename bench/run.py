@@ -18,6 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "harness"))
 
 import machine  # noqa: E402
 import measure  # noqa: E402
+import memory  # noqa: E402
+import micro  # noqa: E402
 import works  # noqa: E402
 
 DISTURBED = 0.05  # part of the measured core's time that others may take
@@ -75,40 +77,52 @@ def show(cell, taken, base):
               + (f"  (disturbed: {told['others']:.0%})" if told["others"] > DISTURBED else ""), flush=True)
 
 
+def run_cells(cells, base, rounds):
+    results = []
+    for cell in cells:
+        taken = measure_cell(cell, rounds)
+        show(cell, taken, base)
+        results.append({"numbers": cell.numbers, "unit": cell.unit, "base": base,
+                        "contestants": {name: summary(samples) for name, samples in taken.items()},
+                        "ratios": ratios(taken, base),
+                        "ratios_to_torc": ratios(taken, "torc-uring")})
+    return results
+
+
+WORKS = {
+    "echo": lambda build, rounds, scale: run_cells(works.echo(build, scale), "uring", rounds),
+    "check": lambda build, rounds, scale: run_cells(works.checks(build, scale), "uring", rounds),
+    "https": lambda build, rounds, scale: run_cells(works.tls_checks(build, scale), "openssl", rounds),
+    "server": lambda build, rounds, scale: run_cells(works.servers(build, scale), "nginx", rounds),
+    "micro": lambda build, rounds, scale: list(micro.measure_all(build, rounds, scale)),
+    "memory": lambda build, rounds, scale: list(memory.measure_all(build, scale)),
+}
+
+
 def main():
-    known = {"echo": (works.echo, "uring"), "check": (works.checks, "uring"), "https": (works.tls_checks, "openssl"),
-             "server": (works.servers, "nginx")}
     parser = argparse.ArgumentParser(description="Measures torc and its rivals.")
     parser.add_argument("build", help="the build directory")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(known)} (all of them)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(WORKS)} (all of them)")
     parser.add_argument("--rounds", type=int, default=5, help="how often everybody does the work (5)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one round: to see that all of it works")
-    parser.add_argument("--results", help="where the JSON goes (none is written)")
+    parser.add_argument("--results", help="the directory that the results are written to, as JSON (they are not)")
     wanted = parser.parse_intermixed_args()
-    unknown = [name for name in wanted.names if name not in known]
+    unknown = [name for name in wanted.names if name not in WORKS]
     if unknown:
-        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(WORKS)}")
     if measure.MEASURED_CORE == measure.PEER_CORE:
         parser.error("two cores are needed: one for what is measured, one for its peer")
     machine.enter_own_network()
     own_network = machine.prepare_network()
     rounds, scale = (1, 0.1) if wanted.quick else (wanted.rounds, 1.0)
-    for name in wanted.names or known:
-        cells, base = known[name]
-        results = []
-        for cell in cells(wanted.build, scale):
-            taken = measure_cell(cell, rounds)
-            show(cell, taken, base)
-            results.append({"numbers": cell.numbers, "unit": cell.unit, "base": base,
-                            "contestants": {name: summary(samples) for name, samples in taken.items()},
-                            "ratios": ratios(taken, base),
-                            "ratios_to_torc": ratios(taken, "torc-uring")})
-        if wanted.results and results:
+    for name in wanted.names or WORKS:
+        cells = WORKS[name](wanted.build, rounds, scale)
+        if wanted.results and cells:
             target = pathlib.Path(wanted.results) / f"{name}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(json.dumps({"work": name, "date": time.strftime("%Y-%m-%d"), "rounds": rounds,
                                           "own_network": own_network, "machine": machine.describe(),
-                                          "cells": results}, indent=1) + "\n")
+                                          "cells": cells}, indent=1) + "\n")
     return 0
 
 

@@ -190,6 +190,12 @@ def serving_nginx(directory, tls):
         measure.stop(process)
 
 
+def make_leaf(directory):
+    """The files of a server's certificate and key, made in `directory`."""
+    make_certificates(pathlib.Path(directory), "ecdsa")
+    return [f"{directory}/leaf.pem", f"{directory}/leaf.key"]
+
+
 def servers(build, scale, sizes=(13, 16384), crowds=(64, 512)):
     if not shutil.which("wrk"):
         print("not measured: wrk is not installed, which loads the servers", file=sys.stderr)
@@ -197,8 +203,7 @@ def servers(build, scale, sizes=(13, 16384), crowds=(64, 512)):
     found = programs(build, "server", SERVERS)
     seconds = max(1, round(2 * scale))
     with tempfile.TemporaryDirectory(prefix="torc-bench-") as directory:
-        make_certificates(pathlib.Path(directory), "ecdsa")
-        files = [f"{directory}/leaf.pem", f"{directory}/leaf.key"]
+        files = make_leaf(directory)
         for tls in (False, True):
             arguments = [0, *files] if tls else [0]
             for size in sizes:
