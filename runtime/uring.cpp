@@ -91,6 +91,7 @@ void UringDriver::fill_queue() noexcept {
     while (operation* const first = peek_queued()) {
         unsigned length = 0;
         for (const operation* op = first; op != nullptr; op = op->chain) ++length;
+        TORC_ASSERT(length <= ring_.sq.ring_entries, "a chain is longer than the submission queue");
         if (submitted != 0 && submitted + length > uring_completion_entries) return;
         submitted += length;
         // Links do not span submissions.
@@ -127,7 +128,7 @@ void UringDriver::prepare(operation& op) noexcept {
             break;
         case op_kind::connect: io_uring_prep_connect(sqe, fd, static_cast<sockaddr*>(op.address), op.length); break;
         case op_kind::accept:
-            if (op.multishot && multishot_accept_) {
+            if (op.multishot && can_.multishot_accept) {
                 io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
             } else {
                 io_uring_prep_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
@@ -139,7 +140,7 @@ void UringDriver::prepare(operation& op) noexcept {
                 break;
             }
             io_uring_prep_recv(sqe, fd, nullptr, 0, op.flags);
-            if (op.multishot && multishot_receive_) sqe->ioprio |= IORING_RECV_MULTISHOT;
+            if (op.multishot && can_.multishot_receive) sqe->ioprio |= IORING_RECV_MULTISHOT;
             sqe->buf_group = uring_buffer_group;
             break;
         case op_kind::send:
@@ -152,10 +153,7 @@ void UringDriver::prepare(operation& op) noexcept {
             io_uring_prep_sendmsg(sqe, fd, static_cast<msghdr*>(op.address),
                                   static_cast<unsigned>(op.flags) | MSG_NOSIGNAL);
             break;
-        case op_kind::set_option:
-            prepare_setsockopt(sqe, fd, static_cast<int>(op.offset >> 32), static_cast<int>(op.offset & 0xffffffffU),
-                               op.address, op.length);
-            break;
+        case op_kind::set_option: prepare_option(op, sqe); break;
         case op_kind::poll: io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(op.flags)); break;
         case op_kind::shutdown: io_uring_prep_shutdown(sqe, fd, op.flags); break;
         case op_kind::close:
@@ -172,6 +170,15 @@ void UringDriver::prepare(operation& op) noexcept {
     if (op.chain != nullptr) flags |= op.link == op_link::hard ? IOSQE_IO_HARDLINK : IOSQE_IO_LINK;
     sqe->flags |= static_cast<std::uint8_t>(flags);
     sqe->user_data = reinterpret_cast<std::uint64_t>(&op);
+}
+
+void UringDriver::prepare_option(operation& op, io_uring_sqe* sqe) noexcept {
+    const auto level = static_cast<int>(op.offset >> 32);
+    const auto name = static_cast<int>(op.offset & 0xffffffffU);
+    if (can_.ring_options) return prepare_setsockopt(sqe, op.file->value, level, name, op.address, op.length);
+    // Now, and told with the completion of a nop. What opens the descriptor never stands before it in the chain here.
+    op.result = ::setsockopt(op.file->value, level, name, op.address, op.length) == 0 ? 0 : -errno;
+    io_uring_prep_nop(sqe);
 }
 
 void UringDriver::lend_buffers() noexcept {
@@ -252,18 +259,24 @@ void UringDriver::deliver(operation& op, int result, unsigned flags) noexcept {
         case op_kind::accept:
         case op_kind::receive: {
             if (!op.multishot) break;
-            bool& supported = op.kind == op_kind::accept ? multishot_accept_ : multishot_receive_;
+            const bool accepts = op.kind == op_kind::accept;
+            bool& supported = accepts ? can_.multishot_accept : can_.multishot_receive;
             if (result == -EINVAL && supported) {
                 supported = false;
-                return prepare(op);
+                return prepare_again(op);
             }
-            if (!supported && result > 0 && !op.cancel_requested) {
+            // It was something else that was wrong with it.
+            if (result == -EINVAL) supported = accepts ? may_.multishot_accept : may_.multishot_receive;
+            if (!supported && result > 0 && !more && !op.cancel_requested) {
                 // Stands in for multishot: deliver, then ask for the next one, unless that was the moment to stop.
                 finish(op, result, true, buffer_id);
-                return op.cancel_requested ? end(op, -ECANCELED) : prepare(op);
+                return op.cancel_requested ? end(op, -ECANCELED) : prepare_again(op);
             }
             break;
         }
+        case op_kind::set_option:
+            if (!can_.ring_options && result == 0) result = op.result;
+            break;
         default: break;
     }
     if (more) return finish(op, result, true, buffer_id);

@@ -22,7 +22,7 @@ void prepare_setsockopt(io_uring_sqe* sqe, int fd, int level, int name, const vo
 
 class UringDriver final : public Driver {
    public:
-    explicit UringDriver(const DriverOptions& options) : Driver(options) {}
+    explicit UringDriver(const DriverOptions& options) : Driver(options), may_(options.uring), can_(options.uring) {}
     ~UringDriver() override;
 
     /// False, with the reason, where io_uring can not be used.
@@ -35,17 +35,17 @@ class UringDriver final : public Driver {
     }
     [[nodiscard]] std::string_view name() const noexcept override { return "uring"; }
     /// Only a direct descriptor is known before it is open; its options can be set only through the ring.
-    [[nodiscard]] bool chains_open() const noexcept override { return direct_ && ring_setsockopt_; }
+    [[nodiscard]] bool chains_open() const noexcept override { return can_.ring_options; }
 
    private:
     void cancel_in_flight(operation& op) noexcept override;
 
     // In uring_setup.cpp.
-    bool open_ring(unsigned entries, int& error);
+    int open_ring(unsigned entries) noexcept;
     bool opcodes_present() noexcept;
-    void open_direct_table() noexcept;
-    void probe_setsockopt() noexcept;
-    bool open_buffer_ring() noexcept;
+    bool open_direct_table() noexcept;
+    bool sets_options() noexcept;
+    int open_buffer_ring() noexcept;
 
     io_uring_sqe* entry() noexcept;
     void ask_to_cancel(operation& op) noexcept;
@@ -53,6 +53,11 @@ class UringDriver final : public Driver {
     void end(operation& op, int result, int buffer_id = -1) noexcept;
     void fill_queue() noexcept;
     void prepare(operation& op) noexcept;
+    void prepare_again(operation& op) noexcept {
+        ++statistics_.submitted;
+        prepare(op);
+    }
+    void prepare_option(operation& op, io_uring_sqe* sqe) noexcept;
     void lend_buffers() noexcept;
     void enter(Clock::time_point deadline);
     void deliver() noexcept;
@@ -62,10 +67,8 @@ class UringDriver final : public Driver {
 
     io_uring ring_{};
     bool ring_open_ = false;
-    bool direct_ = false;
-    bool ring_setsockopt_ = false;
-    bool multishot_accept_ = true;
-    bool multishot_receive_ = true;
+    const UringFeatures may_;
+    UringFeatures can_;  // and may; without direct descriptors there is no use for options set through the ring
     operation* cancelling_ = nullptr;  // in flight and asked to end
     bool cancel_missed_ = false;
     int wake_fd_ = -1;

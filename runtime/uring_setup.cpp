@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include <torc/runtime/assert.hpp>
 
@@ -30,6 +31,9 @@ constexpr unsigned setup_submit_all = 1U << 7;      // 5.18
 constexpr std::uint32_t socket_setsockopt = 3;      // SOCKET_URING_OP_SETSOCKOPT, 6.7
 
 constexpr unsigned most_direct = 32768;
+constexpr unsigned least_entries = 8;  // the longest chains have four records
+
+constexpr const char* too_old = "this kernel is too old for it; Linux 5.19 or later is needed";
 
 std::string explain(int error) {
     if (error == ENOSYS) return "this kernel has no io_uring; Linux 5.19 or later is needed";
@@ -49,18 +53,22 @@ std::string explain(int error) {
 }  // namespace
 
 bool UringDriver::open(const DriverOptions& options, std::string& why_not) {
-    int error = 0;
-    if (!open_ring(static_cast<unsigned>(options.queue_entries), error)) {
+    const auto entries = std::max(static_cast<unsigned>(options.queue_entries), least_entries);
+    if (const int error = open_ring(entries); error != 0) {
         why_not = explain(error);
         return false;
     }
     ring_open_ = true;
-    if (!opcodes_present() || !open_buffer_ring()) {
-        why_not = "this kernel is too old for it; Linux 5.19 or later is needed";
+    if (!opcodes_present()) {
+        why_not = too_old;
         return false;
     }
-    open_direct_table();
-    if (direct_) probe_setsockopt();
+    if (const int error = open_buffer_ring(); error != 0) {
+        why_not = error == EINVAL ? too_old : explain(error);
+        return false;
+    }
+    can_.direct_descriptors = can_.direct_descriptors && open_direct_table();
+    can_.ring_options = can_.ring_options && can_.direct_descriptors && sets_options();
     wake_fd_ = ::eventfd(0, EFD_CLOEXEC);
     if (wake_fd_ < 0) {
         why_not = "no descriptor is left for it";
@@ -70,19 +78,22 @@ bool UringDriver::open(const DriverOptions& options, std::string& why_not) {
     return true;
 }
 
-bool UringDriver::open_ring(unsigned entries, int& error) {
+/// Gives the errno of what failed, or 0.
+int UringDriver::open_ring(unsigned entries) noexcept {
     constexpr unsigned always = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-    for (const unsigned flags : {setup_single_issuer | setup_defer_taskrun | setup_submit_all,
-                                 setup_submit_all | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0U}) {
+    constexpr unsigned deferred = setup_single_issuer | setup_defer_taskrun | setup_submit_all;
+    constexpr unsigned cooperative = setup_submit_all | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    int error = EINVAL;
+    for (const auto& [allowed, flags] :
+         {std::pair{may_.defer_taskrun, deferred}, {may_.coop_taskrun, cooperative}, {true, 0U}}) {
+        if (!allowed) continue;
         io_uring_params params{};
         params.flags = always | flags;
         params.cq_entries = uring_completion_entries;
-        const int result = io_uring_queue_init_params(entries, &ring_, &params);
-        if (result == 0) return true;
-        error = -result;
-        if (error != EINVAL) return false;
+        error = -io_uring_queue_init_params(entries, &ring_, &params);
+        if (error != EINVAL) break;
     }
-    return false;
+    return error;
 }
 
 bool UringDriver::opcodes_present() noexcept {
@@ -94,19 +105,19 @@ bool UringDriver::opcodes_present() noexcept {
                              IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_READ, IORING_OP_ASYNC_CANCEL}) {
         all = all && io_uring_opcode_supported(probe, opcode) != 0;
     }
-    ring_setsockopt_ = io_uring_opcode_supported(probe, IORING_OP_URING_CMD) != 0;
+    can_.ring_options = can_.ring_options && io_uring_opcode_supported(probe, IORING_OP_URING_CMD) != 0;
     io_uring_free_probe(probe);
     return all;
 }
 
-void UringDriver::open_direct_table() noexcept {
+bool UringDriver::open_direct_table() noexcept {
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
     const auto slots = static_cast<unsigned>(std::min<rlim_t>(limit.rlim_cur, most_direct));
-    direct_ = io_uring_register_files_sparse(&ring_, slots) == 0;
-    if (!direct_) return;
+    if (io_uring_register_files_sparse(&ring_, slots) != 0) return false;
     free_slots_.reserve(slots);
     for (unsigned slot = slots; slot > 0; --slot) free_slots_.push_back(static_cast<std::int32_t>(slot - 1));
+    return true;
 }
 
 void prepare_setsockopt(io_uring_sqe* sqe, int fd, int level, int name, const void* value, unsigned length) noexcept {
@@ -120,9 +131,7 @@ void prepare_setsockopt(io_uring_sqe* sqe, int fd, int level, int name, const vo
 }
 
 /// Tries it on a socket that only the ring ever sees: open, set, close, one chain.
-void UringDriver::probe_setsockopt() noexcept {
-    if (!ring_setsockopt_) return;
-    ring_setsockopt_ = false;
+bool UringDriver::sets_options() noexcept {
     constexpr unsigned slot = 0;
     constexpr std::uint64_t tag_of_interest = 1;
     const int on = 1;
@@ -137,30 +146,33 @@ void UringDriver::probe_setsockopt() noexcept {
     sqe = entry();
     io_uring_prep_close_direct(sqe, slot);
     sqe->user_data = tag_none;
-    if (io_uring_submit_and_wait(&ring_, 3) < 0) return;
+    if (io_uring_submit_and_wait(&ring_, 3) < 0) return false;
+    bool set = false;
     io_uring_cqe* cqe = nullptr;
     while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
-        if (cqe->user_data == tag_of_interest) ring_setsockopt_ = cqe->res == 0;
+        if (cqe->user_data == tag_of_interest) set = cqe->res == 0;
         io_uring_cqe_seen(&ring_, cqe);
     }
+    return set;
 }
 
-bool UringDriver::open_buffer_ring() noexcept {
+/// Gives the errno of what failed, or 0.
+int UringDriver::open_buffer_ring() noexcept {
     const std::size_t bytes = buffers_.count() * sizeof(io_uring_buf);
     void* memory = nullptr;
-    if (::posix_memalign(&memory, 4096, bytes) != 0) return false;
+    if (::posix_memalign(&memory, 4096, bytes) != 0) return ENOMEM;
     std::memset(memory, 0, bytes);
     io_uring_buf_reg registration{};
     registration.ring_addr = reinterpret_cast<std::uint64_t>(memory);
     registration.ring_entries = static_cast<std::uint32_t>(buffers_.count());
     registration.bgid = uring_buffer_group;
-    if (io_uring_register_buf_ring(&ring_, &registration, 0) != 0) {
+    if (const int refused = io_uring_register_buf_ring(&ring_, &registration, 0); refused != 0) {
         std::free(memory);
-        return false;
+        return -refused;
     }
     buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
     io_uring_buf_ring_init(buffer_ring_);
-    return true;
+    return 0;
 }
 
 UringDriver::~UringDriver() {

@@ -53,9 +53,21 @@ struct DriverStatistics {
     std::size_t open_descriptors = 0;    ///< descriptors now open that operations of this driver opened
 };
 
+/// What the io_uring driver uses where the kernel has it, and does without where it has not. What is false here is not
+/// even tried: for tests of doing without, and to find out whether a kernel's fault is behind something.
+struct UringFeatures {
+    bool defer_taskrun = true;       ///< completions are worked off when this thread asks for them (Linux 6.1)
+    bool coop_taskrun = true;        ///< at least they interrupt nobody for it (5.19)
+    bool direct_descriptors = true;  ///< sockets that are in the ring's table alone
+    bool ring_options = true;        ///< socket options set through the ring (6.7)
+    bool multishot_accept = true;
+    bool multishot_receive = true;  ///< (6.0)
+};
+
 struct DriverOptions {
     driver_kind kind = driver_kind::automatic;  ///< TORC_DRIVER=uring|epoll|sim overrides `automatic`
-    std::size_t queue_entries = 256;            ///< submission queue
+    std::size_t queue_entries = 256;            ///< submission queue; io_uring: 8 at least
+    UringFeatures uring;                        ///< what may be used of io_uring
     std::size_t buffer_count = 256;             ///< buffers to borrow from when receiving; a power of two
     std::size_t buffer_bytes = 16 * 1024;
     /// For tests that let every operation fail: the n-th one, counted from 1, ends with the errno that `fail_with`
