@@ -42,7 +42,7 @@ class UringDriver final : public Driver {
 
     // In uring_setup.cpp.
     int open_ring(unsigned entries) noexcept;
-    bool opcodes_present() noexcept;
+    int probe_opcodes() noexcept;
     bool open_direct_table() noexcept;
     bool sets_options() noexcept;
     int open_buffer_ring() noexcept;

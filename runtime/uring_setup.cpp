@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -33,17 +35,20 @@ constexpr std::uint32_t socket_setsockopt = 3;      // SOCKET_URING_OP_SETSOCKOP
 constexpr unsigned most_direct = 32768;
 constexpr unsigned least_entries = 8;  // the longest chains have four records
 
-constexpr const char* too_old = "this kernel is too old for it; Linux 5.19 or later is needed";
-
 std::string explain(int error) {
     if (error == ENOSYS) return "this kernel has no io_uring; Linux 5.19 or later is needed";
     if (error == ENOMEM) {
         return "there is no memory for it, or too little that may be locked (raise that: ulimit -l, or LimitMEMLOCK=)";
     }
+    if (error == EINVAL) return "this kernel is too old for it; Linux 5.19 or later is needed";
     if (error == EPERM || error == EACCES) {
         int disabled = 0;
         std::ifstream{"/proc/sys/kernel/io_uring_disabled"} >> disabled;
-        if (disabled > 0) return "it is switched off here (sysctl kernel.io_uring_disabled=0 allows it)";
+        if (disabled == 1) {
+            return "it is switched off here but for root and the group that sysctl kernel.io_uring_group names "
+                   "(sysctl kernel.io_uring_disabled=0 allows it)";
+        }
+        if (disabled > 1) return "it is switched off here (sysctl kernel.io_uring_disabled=0 allows it)";
         return "it is forbidden here, probably by a seccomp filter such as a container's default profile; "
                "allow io_uring_setup, io_uring_enter and io_uring_register";
     }
@@ -53,18 +58,12 @@ std::string explain(int error) {
 }  // namespace
 
 bool UringDriver::open(const DriverOptions& options, std::string& why_not) {
-    const auto entries = std::max(static_cast<unsigned>(options.queue_entries), least_entries);
-    if (const int error = open_ring(entries); error != 0) {
+    int error = open_ring(std::max(static_cast<unsigned>(options.queue_entries), least_entries));
+    ring_open_ = error == 0;
+    if (error == 0) error = probe_opcodes();
+    if (error == 0) error = open_buffer_ring();
+    if (error != 0) {
         why_not = explain(error);
-        return false;
-    }
-    ring_open_ = true;
-    if (!opcodes_present()) {
-        why_not = too_old;
-        return false;
-    }
-    if (const int error = open_buffer_ring(); error != 0) {
-        why_not = error == EINVAL ? too_old : explain(error);
         return false;
     }
     can_.direct_descriptors = can_.direct_descriptors && open_direct_table();
@@ -96,18 +95,21 @@ int UringDriver::open_ring(unsigned entries) noexcept {
     return error;
 }
 
-bool UringDriver::opcodes_present() noexcept {
-    io_uring_probe* const probe = io_uring_get_probe_ring(&ring_);
-    if (probe == nullptr) return false;
-    bool all = true;
+/// Gives the errno of what failed, or 0; EINVAL if an operation is missing.
+int UringDriver::probe_opcodes() noexcept {
+    constexpr unsigned most = 256;
+    struct alignas(io_uring_probe) {
+        std::array<std::byte, sizeof(io_uring_probe) + most * sizeof(io_uring_probe_op)> bytes{};
+    } memory;
+    auto* const probe = reinterpret_cast<io_uring_probe*>(memory.bytes.data());
+    if (const int refused = io_uring_register_probe(&ring_, probe, most); refused != 0) return -refused;
+    can_.ring_options = can_.ring_options && io_uring_opcode_supported(probe, IORING_OP_URING_CMD) != 0;
     for (const int opcode : {IORING_OP_NOP, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_ACCEPT, IORING_OP_RECV,
                              IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_POLL_ADD,
                              IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_READ, IORING_OP_ASYNC_CANCEL}) {
-        all = all && io_uring_opcode_supported(probe, opcode) != 0;
+        if (io_uring_opcode_supported(probe, opcode) == 0) return EINVAL;
     }
-    can_.ring_options = can_.ring_options && io_uring_opcode_supported(probe, IORING_OP_URING_CMD) != 0;
-    io_uring_free_probe(probe);
-    return all;
+    return 0;
 }
 
 bool UringDriver::open_direct_table() noexcept {

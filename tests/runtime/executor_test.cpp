@@ -2,11 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -64,20 +59,6 @@ task<int> middle_function() {
     co_return value + 1;
 }
 task<> highest_function() { static_cast<void>(co_await torc::gather(middle_function(), forever())); }
-
-/// From here on this process may not set up an io_uring, as in a container.
-void forbid_io_uring() {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{.len = std::size(filter), .filter = filter};
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-        throw std::runtime_error("no filter");
-    }
-}
 
 task<> say_driver() {
     std::fprintf(stderr, "driver %s\n", std::string{Executor::here().driver().name()}.c_str());
@@ -390,32 +371,4 @@ TEST_CASE("options win over the environment") {
     }};
     CHECK(child.wait() == 0);
     CHECK(child.output() == "driver epoll\n");
-}
-
-TEST_CASE("where io_uring is forbidden the program says so in one line and runs on epoll") {
-    Forked child{[] {
-        ::unsetenv("TORC_DRIVER");
-        forbid_io_uring();
-        return torc::run(say_driver()) + torc::run(say_driver());
-    }};
-    CHECK(child.wait() == 0);
-    const std::string& said = child.output();
-    INFO(said);
-    CHECK(said.starts_with("torc: running on epoll, because io_uring can not be used: "));
-    CHECK(said.find("seccomp") != std::string::npos);
-    CHECK(said.ends_with("\ndriver epoll\ndriver epoll\n"));
-    CHECK(times(said, "\n") == 3);
-}
-
-TEST_CASE("where io_uring is forbidden but insisted on the program ends and says what to change") {
-    Forked child{[] {
-        ::setenv("TORC_DRIVER", "uring", 1);
-        forbid_io_uring();
-        return torc::run(say_driver());
-    }};
-    CHECK(child.wait() == 1);
-    INFO(child.output());
-    CHECK(child.output().starts_with("torc: io_uring was asked for but can not be used: "));
-    CHECK(child.output().find("allow io_uring_setup") != std::string::npos);
-    CHECK(times(child.output(), "\n") == 1);
 }
