@@ -4,12 +4,13 @@
 #include <sys/uio.h>
 
 #include <cerrno>
-#include <new>
 
 #include "bound_socket.hpp"
 
 // Theory of operation. A datagram is one sendmsg or recvmsg of the ring. The record owns the descriptor and knows the
-// two operations that may be in flight; closing cancels them, awaits their ends, and then closes.
+// two operations that may be in flight; closing cancels them, awaits their ends, and then closes. So the headers that
+// the kernel reads and writes meanwhile lie in the record, one for each direction. What it wrote is taken out of them
+// as the operation ends: the next one may begin before the task of this one has run.
 
 namespace torc::net {
 
@@ -26,6 +27,13 @@ class DatagramRecord final : public close_record {
     struct closing_operation : operation {
         using operation::operation;
         DatagramRecord* owner = nullptr;
+    };
+
+    /// What one message needs besides its bytes.
+    struct Headers {
+        msghdr message{};
+        iovec part{};
+        sockaddr_storage from{};
     };
 
     void start_close() noexcept override {
@@ -50,15 +58,11 @@ class DatagramRecord final : public close_record {
     closing_operation close_;
     detail::message_awaitable* reader_ = nullptr;
     detail::message_awaitable* writer_ = nullptr;
+    Headers reading_;
+    Headers writing_;
 };
 
 namespace detail {
-
-struct message_awaitable::Headers {
-    msghdr message{};
-    iovec part{};
-    sockaddr_storage from{};
-};
 
 message_awaitable::message_awaitable(op_kind what, DatagramRecord* socket, std::span<std::byte> bytes,
                                      const Address& peer) noexcept
@@ -77,29 +81,22 @@ bool message_awaitable::begin(torc::detail::task_state& task) noexcept {
         refused_ = make_error_code(errc::closed);
         return false;
     }
-    message_awaitable*& place = operation::kind == op_kind::receive_message ? socket_->reader_ : socket_->writer_;
+    const bool receives = operation::kind == op_kind::receive_message;
+    message_awaitable*& place = receives ? socket_->reader_ : socket_->writer_;
     if (place != nullptr) {
         refused_ = make_error_code(errc::busy);
         return false;
     }
-    headers_.reset(new (std::nothrow) Headers);
-    if (headers_ == nullptr) {
-        refused_ = std::make_error_code(std::errc::not_enough_memory);
-        return false;
-    }
     if (!enter(task)) return false;
     place = this;
-    headers_->part = {bytes_.data(), bytes_.size()};
-    headers_->message.msg_iov = &headers_->part;
-    headers_->message.msg_iovlen = 1;
-    if (operation::kind == op_kind::receive_message) {
-        headers_->message.msg_name = &headers_->from;
-        headers_->message.msg_namelen = sizeof headers_->from;
-    } else {
-        headers_->message.msg_name = const_cast<sockaddr*>(peer_.data());
-        headers_->message.msg_namelen = peer_.size();
-    }
-    address = &headers_->message;
+    DatagramRecord::Headers& headers = receives ? socket_->reading_ : socket_->writing_;
+    headers.part = {bytes_.data(), bytes_.size()};
+    headers.message = {};
+    headers.message.msg_iov = &headers.part;
+    headers.message.msg_iovlen = 1;
+    headers.message.msg_name = receives ? &headers.from : static_cast<void*>(const_cast<sockaddr*>(peer_.data()));
+    headers.message.msg_namelen = receives ? sizeof headers.from : peer_.size();
+    address = &headers.message;
     file = &socket_->file_;
     socket_->executor().driver().submit(*this);
     return true;
@@ -108,26 +105,28 @@ bool message_awaitable::begin(torc::detail::task_state& task) noexcept {
 void message_awaitable::completed(operation& op) noexcept {
     auto& self = static_cast<message_awaitable&>(op);
     DatagramRecord& socket = *self.socket_;
-    (op.kind == op_kind::receive_message ? socket.reader_ : socket.writer_) = nullptr;
+    if (op.kind == op_kind::receive_message) {
+        socket.reader_ = nullptr;
+        const DatagramRecord::Headers& headers = socket.reading_;
+        if (op.result >= 0) {
+            self.peer_ =
+                Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&headers.from), headers.message.msg_namelen);
+            self.truncated_ = (headers.message.msg_flags & MSG_TRUNC) != 0;
+        }
+    } else {
+        socket.writer_ = nullptr;
+    }
     self.ready();
     if (!socket.is_open()) socket.go_on_closing();
 }
 
 void message_awaitable::cancel() noexcept { socket_->executor().driver().cancel(*this); }
 
-bool message_awaitable::truncated() const noexcept { return (headers_->message.msg_flags & MSG_TRUNC) != 0; }
-
 torc::result<std::size_t> message_awaitable::settle() {
     const char* const what = to_string(operation::kind);
     if (refused_) return std::unexpected{Error{refused_, phase::none, what}};
     throw_if_cancelled();
-    if (operation::result >= 0) {
-        if (operation::kind == op_kind::receive_message) {
-            peer_ = Address::from_sockaddr(reinterpret_cast<const sockaddr*>(&headers_->from),
-                                           headers_->message.msg_namelen);
-        }
-        return static_cast<std::size_t>(operation::result);
-    }
+    if (operation::result >= 0) return static_cast<std::size_t>(operation::result);
     if (closed_meanwhile_) return std::unexpected{Error{errc::closed, phase::none, what}};
     if (operation::result == -ECANCELED && cancel_requested) throw torc::cancelled{};
     Error error = error_from_result(operation::result, phase::none, what);
@@ -158,7 +157,7 @@ receive_datagram_awaitable::receive_datagram_awaitable(DatagramRecord* socket, s
 torc::result<Datagram> receive_datagram_awaitable::take() {
     auto received = settle();
     if (!received) return std::unexpected{std::move(received).error()};
-    return Datagram{*received, peer_, truncated()};
+    return Datagram{*received, peer_, truncated_};
 }
 
 Datagram receive_datagram_awaitable::await_resume() {

@@ -20,6 +20,7 @@ namespace {
 
 std::atomic<std::ptrdiff_t> allocated_bytes{0};
 std::atomic<std::ptrdiff_t> most_bytes{0};
+std::atomic<std::size_t> allocations_made{0};
 
 void count(std::ptrdiff_t change) noexcept {
     const std::ptrdiff_t now = allocated_bytes.fetch_add(change, std::memory_order_relaxed) + change;
@@ -44,7 +45,10 @@ std::size_t __sanitizer_get_allocated_size(const volatile void* block);
 namespace {
 
 [[maybe_unused]] const int installed = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, std::size_t size) { count(static_cast<std::ptrdiff_t>(size)); },
+    [](const volatile void*, std::size_t size) {
+        allocations_made.fetch_add(1, std::memory_order_relaxed);
+        count(static_cast<std::ptrdiff_t>(size));
+    },
     [](const volatile void* block) {
         if (block == nullptr) return;
         count(-static_cast<std::ptrdiff_t>(__sanitizer_get_allocated_size(block)));
@@ -69,6 +73,7 @@ namespace {
 std::ptrdiff_t size_of(void* block) noexcept { return static_cast<std::ptrdiff_t>(malloc_usable_size(block)); }
 
 void* counted(void* block) noexcept {
+    allocations_made.fetch_add(1, std::memory_order_relaxed);
     count(size_of(block));
     return block;
 }
@@ -82,6 +87,7 @@ void* calloc(std::size_t number, std::size_t size) noexcept { return counted(__l
 void* realloc(void* block, std::size_t size) noexcept {
     const std::ptrdiff_t before = size_of(block);
     void* moved = __libc_realloc(block, size);
+    allocations_made.fetch_add(1, std::memory_order_relaxed);
     if (moved != nullptr || size == 0) count(size_of(moved) - before);
     return moved;
 }
@@ -104,10 +110,15 @@ int posix_memalign(void** block, std::size_t alignment, std::size_t size) noexce
 
 namespace torc::test {
 
-memory_watch::memory_watch() noexcept : at_start_(allocated_bytes.load()) { most_bytes = at_start_; }
+memory_watch::memory_watch() noexcept
+    : at_start_(allocated_bytes.load()), allocations_at_start_(allocations_made.load()) {
+    most_bytes = at_start_;
+}
 
 std::size_t memory_watch::peak_bytes() const noexcept {
     return static_cast<std::size_t>(most_bytes.load() - at_start_);
 }
+
+std::size_t memory_watch::allocations() const noexcept { return allocations_made.load() - allocations_at_start_; }
 
 }  // namespace torc::test

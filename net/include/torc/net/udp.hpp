@@ -7,8 +7,6 @@
 #include <torc/runtime/close.hpp>
 #include <torc/runtime/io.hpp>
 
-struct msghdr;
-
 /// Datagrams.
 namespace torc::net {
 
@@ -23,7 +21,7 @@ struct Datagram {
 
 namespace detail {
 
-/// One message of sendmsg or recvmsg, with the headers that the kernel reads, in the awaiting frame.
+/// One message of sendmsg or recvmsg.
 class message_awaitable : public torc::detail::leaf, protected operation {
    public:
     bool await_ready() const noexcept { return false; }
@@ -41,20 +39,17 @@ class message_awaitable : public torc::detail::leaf, protected operation {
 
     /// The bytes moved; throws `cancelled`.
     [[nodiscard]] torc::result<std::size_t> settle();
-    /// As the kernel left the header of a receive.
-    [[nodiscard]] bool truncated() const noexcept;
 
-    Address peer_;
+    Address peer_;            // where it goes, or came from
+    bool truncated_ = false;  // of a receive that brought something
 
    private:
     friend class net::DatagramRecord;
     bool begin(torc::detail::task_state& task) noexcept;
     static void completed(operation& op) noexcept;
 
-    struct Headers;
     DatagramRecord* socket_;
     std::span<std::byte> bytes_;
-    std::unique_ptr<Headers> headers_;
     std::error_code refused_;
     bool closed_meanwhile_ = false;
 };
