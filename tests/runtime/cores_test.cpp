@@ -2,22 +2,97 @@
 
 #include <atomic>
 #include <csignal>
+#include <functional>
+#include <leak_check.hpp>
+#include <mutex>
 #include <set>
 #include <steps.hpp>
+#include <vector>
 
+#include <torc/net/listener.hpp>
 #include <torc/runtime.hpp>
 
+// Several executors at once, each on a thread of its own. Every case ends by asking each of them what is left: inside,
+// when its root has ended, for operations, descriptors, timers, buffers and frames; outside, when its thread ends, for
+// frames again; and at last the process for descriptors.
+//
 // Ends by error are printed to standard error; that is part of what they do.
 
 using namespace torc;
 using namespace std::chrono_literals;
+
+namespace {
+
+/// Notes how many frames are left when the thread that touched it ends.
+struct FramesAtEnd {
+    static inline std::mutex mutex;
+    static inline std::vector<std::ptrdiff_t> left;
+
+    void touch() noexcept {}
+    ~FramesAtEnd() {
+        const std::lock_guard lock{mutex};
+        left.push_back(torc::detail::live_frames());
+    }
+};
+thread_local FramesAtEnd frames_at_end;
+
+/// What was left on each core when its root had ended, however it did.
+struct Ledger {
+    std::mutex mutex;
+    std::vector<Statistics> left;
+};
+
+task<> on_account(Ledger& ledger, const std::function<task<>(unsigned)>& root, unsigned core) {
+    struct Entry {
+        Ledger& ledger;
+        std::ptrdiff_t frames_before = Executor::here().statistics().frames;
+        ~Entry() {
+            Statistics left = Executor::here().statistics();
+            left.frames -= frames_before;
+            const std::lock_guard lock{ledger.mutex};
+            ledger.left.push_back(left);
+        }
+    } const entry{ledger};
+    if (core != 0) frames_at_end.touch();
+    task<> mine = root(core);
+    co_await std::move(mine);
+}
+
+/// `run_on_cores`, and that it left nothing behind on any of them.
+int run_cores(unsigned cores, const std::function<task<>(unsigned core)>& root) {
+    FramesAtEnd::left.clear();
+    const test::leak_check leaks;
+    Ledger ledger;
+    const int status = run_on_cores(cores, [&](unsigned core) { return on_account(ledger, root, core); });
+    CHECK(ledger.left.size() == cores);
+    for (const Statistics& each : ledger.left) {
+        test::leak_check::check(each);
+        CHECK(each.frames == 0);
+    }
+    CHECK(FramesAtEnd::left == std::vector<std::ptrdiff_t>(cores - 1, 0));
+    return status;
+}
+
+/// Connects to itself, so often.
+task<> talk(net::TcpListener& listener, int rounds) {
+    for (int round = 0; round < rounds; ++round) {
+        net::TcpStream client = co_await net::TcpStream::connect(listener.local());
+        net::TcpStream server = co_await listener.accept();
+        co_await client.send("question");
+        const BufferSlice question = co_await server.receive();
+        co_await server.send(question.bytes());
+        CHECK((co_await client.receive()).size() == question.size());
+    }
+}
+
+}  // namespace
 
 TEST_SUITE("cores") {
     TEST_CASE("every core runs the root once, on an executor of its own") {
         std::mutex mutex;
         std::set<unsigned> cores;
         std::set<Executor*> executors;
-        const int status = run_on_cores(3, [&](unsigned core) -> task<> {
+        const int status = run_cores(3, [&](unsigned core) -> task<> {
             return [](std::mutex& lock, std::set<unsigned>& seen, std::set<Executor*>& on, unsigned mine) -> task<> {
                 co_await yield();
                 const std::lock_guard guard{lock};
@@ -33,7 +108,7 @@ TEST_SUITE("cores") {
         for (const unsigned failing : {0U, 1U}) {
             CAPTURE(failing);
             std::atomic<int> cancelled_cores = 0;
-            const int status = run_on_cores(2, [&](unsigned core) -> task<> {
+            const int status = run_cores(2, [&](unsigned core) -> task<> {
                 return [](unsigned mine, unsigned bad, std::atomic<int>& count) -> task<> {
                     if (mine == bad) throw std::runtime_error{"planted"};
                     try {
@@ -51,7 +126,7 @@ TEST_SUITE("cores") {
 
     TEST_CASE("a signal cancels every core") {
         std::atomic<int> waiting = 0;
-        const int status = run_on_cores(2, [&](unsigned) -> task<> {
+        const int status = run_cores(2, [&](unsigned) -> task<> {
             return [](std::atomic<int>& count) -> task<> {
                 if (++count == 2) std::raise(SIGTERM);
                 co_await test::forever();
@@ -63,7 +138,7 @@ TEST_SUITE("cores") {
     TEST_CASE("one core posts to another and back") {
         std::atomic<Executor*> other = nullptr;
         std::atomic<int> rounds = 0;
-        const int status = run_on_cores(2, [&](unsigned core) -> task<> {
+        const int status = run_cores(2, [&](unsigned core) -> task<> {
             return [](unsigned mine, std::atomic<Executor*>& second, std::atomic<int>& count) -> task<> {
                 event done;
                 if (mine == 1) {
@@ -85,5 +160,43 @@ TEST_SUITE("cores") {
         });
         CHECK(status == 0);
         CHECK(rounds == 100);
+    }
+
+    TEST_CASE("cores have connections, timers and threads of their own, and leave nothing of them behind") {
+        std::atomic<int> rounds = 0;
+        const int status = run_cores(3, [&](unsigned) -> task<> {
+            return [](std::atomic<int>& all) -> task<> {
+                net::TcpListener listener = net::TcpListener::bind(net::Address::loopback(0));
+                auto work = [](std::atomic<int>& count) -> task<> {
+                    for (int round = 0; round < 10; ++round) {
+                        co_await sleep_for(1us);
+                        count += co_await offload([] { return 1; });
+                    }
+                };
+                co_await gather(talk(listener, 20), work(all));
+                static_cast<void>(co_await as_result(with_timeout(0ns, listener.accept())));
+            }(rounds);
+        });
+        CHECK(status == 0);
+        CHECK(rounds == 30);
+    }
+
+    TEST_CASE("cores that are cancelled in the middle of their connections leave nothing of them behind") {
+        std::atomic<int> at_work = 0;
+        const int status = run_cores(3, [&](unsigned core) -> task<> {
+            return [](unsigned mine, std::atomic<int>& count) -> task<> {
+                net::TcpListener listener = net::TcpListener::bind(net::Address::loopback(0));
+                net::TcpStream client = co_await net::TcpStream::connect(listener.local());
+                net::TcpStream server = co_await listener.accept();
+                ++count;
+                if (mine == 2) {
+                    while (count < 3) co_await yield();
+                    throw std::runtime_error{"planted"};
+                }
+                auto wait = [](net::TcpStream& stream) -> task<> { static_cast<void>(co_await stream.receive()); };
+                co_await gather(wait(client), wait(server), talk(listener, 1'000'000), test::forever());
+            }(core, at_work);
+        });
+        CHECK(status == 1);
     }
 }
