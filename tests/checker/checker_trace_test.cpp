@@ -39,6 +39,14 @@ struct Trace {
         for (const std::string& call : calls) found += call.find(part) != std::string::npos ? 1 : 0;
         return found;
     }
+    /// The first of `parts` that no call has behind the calls that have those before it; "" if all are there, in order.
+    [[nodiscard]] std::string first_missing(const std::vector<std::string>& parts) const {
+        auto part = parts.begin();
+        for (const std::string& call : calls) {
+            if (part != parts.end() && call.find(*part) != std::string::npos) ++part;
+        }
+        return part == parts.end() ? "" : *part;
+    }
 };
 
 Trace trace(std::vector<std::string> arguments) {
@@ -61,6 +69,33 @@ std::size_t turns_of(const Ended& ended) {
     return std::stoul(ended.err.substr(at + std::string_view{"torc-check: "}.size()));
 }
 
+/// Whatever sockets there are, nothing but the ring connects them, speaks through them, or closes them.
+void check_ring_has_sockets(const Trace& seen) {
+    for (const std::string& call : seen.calls) {
+        const bool closes_socket =
+            call.find(" close(") != std::string::npos && call.find("socket:") != std::string::npos;
+        CHECK_MESSAGE(!closes_socket, call);
+    }
+    for (const char* call : {" connect(", " accept(", " accept4(", " sendto(", " sendmsg(", " recvfrom(", " recvmsg(",
+                             " shutdown(", " epoll_wait(", " poll("}) {
+        CHECK_MESSAGE(seen.count(call) == 0, call);
+    }
+}
+
+void check_one_enter_a_turn(const Trace& seen) {
+    // The statistics were taken when they were written; what comes behind are the last closes.
+    std::size_t enters = 0;
+    for (const std::string& call : seen.calls) {
+        if (call.find(" write(2") != std::string::npos) break;
+        enters += call.find(" io_uring_enter(") != std::string::npos ? 1 : 0;
+    }
+    const std::size_t turns = turns_of(seen.ended);
+    constexpr std::size_t most_probes = 3;  // what the ring is asked once, when it is set up
+    CHECK(turns >= 4);
+    CHECK(enters >= turns);
+    CHECK(enters <= turns + most_probes);
+}
+
 }  // namespace
 
 TEST_SUITE("checker and the kernel") {
@@ -75,39 +110,31 @@ TEST_SUITE("checker and the kernel") {
         CHECK(sorted_lines(checks.ended.out).size() == 100);
 
         CHECK(checks.count("close(") > 0);
-        for (const std::string& call : checks.calls) {
-            const bool closes_socket =
-                call.find(" close(") != std::string::npos && call.find("socket:") != std::string::npos;
-            CHECK_MESSAGE(!closes_socket, call);
-        }
-        // Not even opened, connected or spoken to.
-        for (const char* call :
-             {" socket(", " connect(", " sendto(", " sendmsg(", " recvfrom(", " recvmsg(", " shutdown("}) {
-            CHECK_MESSAGE(checks.count(call) == 0, call);
-        }
-
-        // The statistics were taken when they were written; what comes behind are the last closes.
-        std::size_t enters = 0;
-        for (const std::string& call : checks.calls) {
-            if (call.find(" write(2") != std::string::npos) break;
-            enters += call.find(" io_uring_enter(") != std::string::npos ? 1 : 0;
-        }
-        const std::size_t turns = turns_of(checks.ended);
-        constexpr std::size_t most_probes = 3;  // what the ring is asked once, when it is set up
-        CHECK(turns >= 4);
-        CHECK(enters >= turns);
-        CHECK(enters <= turns + most_probes);
+        CHECK(checks.count(" socket(") == 0);  // not even opened, and so on
+        check_ring_has_sockets(checks);
+        check_one_enter_a_turn(checks);
     }
 
     TEST_CASE("over TLS as well, on both sides of the connection") {
         if (!can_trace()) return;
         const Trace demo = trace({});
         CHECK(demo.ended.status == 0);
-        CHECK(demo.count("io_uring_enter(") > 4);
-        for (const std::string& call : demo.calls) {
-            const bool closes_socket =
-                call.find(" close(") != std::string::npos && call.find("socket:") != std::string::npos;
-            CHECK_MESSAGE(!closes_socket, call);
-        }
+        CHECK(sorted_lines(demo.ended.out).size() == 4);
+        CHECK(demo.first_missing({
+                  " io_uring_setup(",
+                  " listen(",  // two sites of its own, which system calls open
+                  " listen(",
+                  " io_uring_enter(",
+                  "TCP_NODELAY, [1]",  // both have accepted a connection
+                  "TCP_NODELAY, [1]",
+                  " io_uring_enter(",
+                  R"(, "https://)",  // an answer is written
+                  " io_uring_enter(",
+                  R"(, "torc-check: )",  // the statistics
+                  " exit_group(0)",
+              }) == "");
+        CHECK(demo.count(" socket(") == 2);
+        check_ring_has_sockets(demo);
+        check_one_enter_a_turn(demo);
     }
 }
