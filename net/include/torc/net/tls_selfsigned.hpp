@@ -17,7 +17,7 @@ enum class TlsKeyKind : std::uint8_t { ec_p256, rsa_2048 };
 
 struct CertificateRequest {
     std::string common_name = "torc throw-away";
-    std::vector<std::string> names;  ///< DNS names ("*.example.test" too) and IP address literals
+    std::vector<std::string> names{};  ///< DNS names ("*.example.test" too) and IP address literals
     std::chrono::sys_seconds not_before = now() - std::chrono::hours{1};
     std::chrono::sys_seconds not_after = now() + std::chrono::hours{24};
     TlsKeyKind key = TlsKeyKind::ec_p256;
