@@ -166,12 +166,14 @@ std::optional<Options> parse_options(int count, char** arguments) {
     bool statistics = false;
     CLI::App app{description, "torc-check"};
     app.footer(further);
-    app.set_version_flag("--version", "torc-check " TORC_CHECK_VERSION);
+    app.get_formatter()->column_width(34);  // the widest option and its value stand on the line of what they do
+    app.set_help_flag("-h,--help", "Print this and stop");
+    app.set_version_flag("--version", "torc-check " TORC_CHECK_VERSION, "Print the version and stop");
     // Each appearance of a repeatable option takes one word, so that URLs may follow it.
     const auto one_each = [](CLI::Option* option) {
         option->type_size(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     };
-    app.add_option("URL", words.urls, "What to check; - reads a list from standard input");
+    app.add_option("URL", words.urls, "What to check; - reads a list from standard input")->type_name("");
     one_each(app.add_option("-f,--file", words.files, "Check the URLs that this file lists; - is standard input")
                  ->type_name("FILE"));
     app.add_option("-c,--concurrency", words.concurrency, "How many sites to check at once (64)")->type_name("N");
@@ -186,7 +188,8 @@ std::optional<Options> parse_options(int count, char** arguments) {
                  ->type_name("'NAME: VALUE'"));
     app.add_flag("--json", json, "Print one JSON object a line")->disable_flag_override();
     app.add_flag("-q,--quiet", quiet, "Print only what failed, and no progress")->disable_flag_override();
-    app.add_flag("--statistics", statistics, "Say at the end what all this took")->disable_flag_override();
+    app.add_flag("--statistics", statistics, "Say at the end how many turns, operations and sockets it took")
+        ->disable_flag_override();
     try {
         app.parse(count, arguments);
     } catch (const CLI::CallForHelp&) {

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <sstream>
+
 #include "process.hpp"
 #include "program.hpp"
 #include "site.hpp"
@@ -82,10 +84,23 @@ TEST_SUITE("checker usage") {
         const Ended help = run_checker({"--help"});
         CHECK(help.status == 0);
         CHECK(help.err == "");
-        for (const char* option : {"--concurrency", "--timeout", "--cacert", "--resolve", "--max-redirects", "--method",
-                                   "--header", "--file", "--json", "--quiet", "--version", "Exit status"}) {
+        for (const char* option :
+             {"--concurrency", "--timeout", "--cacert", "--resolve", "--max-redirects", "--method", "--header",
+              "--file", "--json", "--quiet", "--statistics", "--version", "Exit status"}) {
             CHECK_MESSAGE(has(help.out, option), option);
         }
+        // What each option does stands on its line, and all of them in one column.
+        std::istringstream lines{help.out};
+        int options = 0;
+        for (std::string line; std::getline(lines, line);) {
+            CHECK_MESSAGE(line.size() <= 120, line);
+            if (!line.starts_with("  -")) continue;
+            ++options;
+            constexpr std::size_t column = 34;
+            const bool aligned = line.size() > column && line[column] != ' ' && line.substr(column - 3, 3) == "   ";
+            CHECK_MESSAGE(aligned, line);
+        }
+        CHECK(options == 13);
         const Ended version = run_checker({"--version"});
         CHECK(version.status == 0);
         CHECK(version.out.starts_with("torc-check "));
