@@ -177,4 +177,30 @@ TEST_SUITE("sim: deadlines") {
             });
         }
     }
+
+    TEST_CASE("the date is the first of 2026 as a run begins, and goes on with its clock") {
+        sim::run(1, {}, []() -> task<> {
+            const auto began = Clock::wall_now();
+            const Clock::time_point then = Clock::now();
+            CHECK(std::chrono::floor<std::chrono::days>(began) ==
+                  std::chrono::sys_days{std::chrono::year{2026} / 1 / 1});
+            co_await sleep_for(36h);
+            CHECK(Clock::wall_now() - began == Clock::now() - then);
+        });
+    }
+
+    TEST_CASE("for a program that does not know that it is simulated the date begins with the machine's") {
+        ExecutorOptions options;
+        options.kind = driver_kind::sim;
+        const auto before = std::chrono::system_clock::now();
+        Executor executor{options};
+        const auto after = std::chrono::system_clock::now();
+        executor.run([](auto earliest, auto latest) -> task<> {
+            const Clock::duration passed = Clock::now().time_since_epoch();
+            CHECK(Clock::wall_now() >= earliest + passed);
+            CHECK(Clock::wall_now() <= latest + passed);
+            co_await sleep_for(1h);
+            CHECK(Clock::wall_now() >= earliest + passed + 1h);
+        }(before, after));
+    }
 }
