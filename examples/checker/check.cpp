@@ -23,7 +23,6 @@ torc::http::SessionOptions session_options(const Options& options) {
                         .total = options.timeout};
     session.redirects.follow = options.max_redirects > 0;
     session.redirects.max_redirects = options.max_redirects;
-    session.limits.max_redirects = options.max_redirects;
     session.headers = options.headers;
     session.user_agent = "torc-check/" TORC_CHECK_VERSION;
     torc::net::TlsClientOptions tls;

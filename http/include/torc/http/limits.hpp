@@ -5,7 +5,8 @@
 
 namespace torc::http {
 
-/// Bounds on everything a peer can make us read, keep or follow. Going beyond one is the error named there.
+/// Bounds on everything a peer can make us read or keep; RedirectPolicy bounds what it can make us follow. Going beyond
+/// one is the error named there.
 struct Limits {
     std::size_t max_line_bytes = 32 * 1024;     ///< start line or one header line; `line_too_long`
     std::size_t max_head_bytes = 64 * 1024;     ///< start line and all headers; `head_too_large`
@@ -19,8 +20,7 @@ struct Limits {
     /// it is larger than `expansion_floor_bytes`, for small bodies compress without bound and do no harm. 0: no bound.
     std::uint64_t max_expansion_ratio = 250;
     std::uint64_t expansion_floor_bytes = 8 * 1024 * 1024;
-    std::size_t max_codings = 4;     ///< content codings on top of each other; `bad_coding`
-    std::size_t max_redirects = 10;  ///< `too_many_redirects`
+    std::size_t max_codings = 4;  ///< content codings on top of each other; `bad_coding`
 };
 
 }  // namespace torc::http

@@ -12,7 +12,7 @@ namespace torc::http {
 /// How redirects are followed.
 struct RedirectPolicy {
     bool follow = true;
-    std::size_t max_redirects = 10;
+    std::size_t max_redirects = 10;  ///< beyond it `too_many_redirects`
     /// A redirect from https to http takes what was protected into the open; by default it is an error.
     bool allow_https_to_http = false;
 };
