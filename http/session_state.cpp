@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include <torc/net/happy_eyeballs.hpp>
 #include <torc/net/resolver.hpp>
 #include <torc/net/tls_error.hpp>
 #include <torc/runtime/as_result.hpp>
@@ -101,13 +100,15 @@ Clock::duration SessionState::left(Clock::duration limit) const {
 
 /// Gives a time-out its words, and any error its phase and peer.
 Error SessionState::described(Error error, phase where, Clock::duration limit) const {
-    if (error.code() == torc::errc::timed_out && error.where() == phase::none) {
+    const bool connecting = error.where() == phase::connect && where == phase::connect;
+    if (error.code() == torc::errc::timed_out && (error.where() == phase::none || connecting)) {
         const bool total = left(Clock::duration::max()) <= Clock::duration::zero();
         const auto seconds = std::chrono::duration<double>(total ? options.timeouts.total : limit).count();
         std::string what = "timed out after " + format_seconds(seconds);
         if (total) what += " in all";
         Error timed_out{torc::errc::timed_out, where, "", std::move(what)};
-        timed_out.with_trace(std::string{error.trace()});
+        timed_out.with_trace(std::string{error.trace()}).with_peer(error.peer());
+        for (const std::exception_ptr& other : error.attached()) timed_out.attach(other);
         error = std::move(timed_out);
     }
     // The end of the stream, also when TLS notices it, belongs to the part of the conversation that is missing.
@@ -237,16 +238,18 @@ task<> SessionState::open(const Url& target) {
     Clock::time_point since = Clock::now();
     peer = {};
     tls.reset();
-    auto addresses = co_await as_result(
-        with_timeout(left(limits.resolve), net::Resolver::of(Executor::here()).resolve(host, target.port())));
-    if (!addresses) throw described(std::move(addresses).error(), phase::resolve, limits.resolve);
+    net::ConnectOptions connecting = options.connection;
+    net::Resolution names = net::Resolver::of(Executor::here()).look_up(host, target.port());
+    auto usable = co_await as_result(with_timeout(left(limits.resolve), names.usable(connecting.resolution_delay)));
+    // Addresses that were only waiting for better ones do when the time is over.
+    if (!usable && names.addresses().empty()) {
+        throw described(std::move(usable).error(), phase::resolve, limits.resolve);
+    }
     timings.resolve += spent(since);
 
-    net::ConnectOptions connecting = options.connection;
-    connecting.timeout = Clock::duration::max();
-    peer = addresses->front();
-    auto connected = co_await as_result(
-        with_timeout(left(limits.connect), net::TcpStream::connect(net::interleave(*addresses), connecting)));
+    connecting.timeout = left(limits.connect);
+    peer = names.addresses().front();
+    auto connected = co_await as_result(net::TcpStream::connect(std::move(names), connecting));
     if (!connected) throw described(std::move(connected).error(), phase::connect, limits.connect);
     peer = connected->peer();
     connected->record().keep_receiving(false);

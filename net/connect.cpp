@@ -6,18 +6,15 @@
 
 #include <array>
 #include <cerrno>
-#include <optional>
 
-#include <torc/net/happy_eyeballs.hpp>
-#include <torc/net/resolver.hpp>
 #include <torc/runtime/as_result.hpp>
-#include <torc/runtime/event.hpp>
-#include <torc/runtime/scope.hpp>
 #include <torc/runtime/timeout.hpp>
 
-// Theory of operation. Opening a connection is one chain: socket, options, connect; one submission and one wake-up
-// where the driver can chain behind the opening of a descriptor, one step after the other where it can not. A connect
-// that finished although it was cancelled is delivered; whoever drops the stream then closes it.
+#include "connect_once.hpp"
+
+// Theory of operation. Opening a connection to one address is one chain: socket, options, connect; one submission and
+// one wake-up where the driver can chain behind the opening of a descriptor, one step after the other where it can not.
+// A connect that finished although it was cancelled is delivered; whoever drops the stream then closes it.
 
 namespace torc::net {
 namespace {
@@ -113,12 +110,6 @@ class connect_awaitable final : public torc::detail::leaf {
     bool cancelling_ = false;
 };
 
-Error connect_error(std::error_code code, const Address& peer) {
-    Error error{code, phase::connect, "connect"};
-    error.with_peer(peer.to_string());
-    return error;
-}
-
 template <class Stream>
 task<Stream> connect_without_limit(Address address, ConnectOptions options) {
     Stream stream = Stream::adopt(Executor::here(), {}, address);
@@ -128,79 +119,33 @@ task<Stream> connect_without_limit(Address address, ConnectOptions options) {
     co_return stream;
 }
 
-/// What the attempts of one happy-eyeballs connect share.
-struct Attempts {
-    std::optional<TcpStream> winner;
-    std::vector<std::optional<Error>> errors;  // of each address that failed
-    std::size_t failed = 0;
-    event progress;
-};
-
-task<> attempt(Attempts& all, std::size_t index, Address address, ConnectOptions options, scope& attempts) {
-    auto connected = co_await as_result(connect_without_limit<TcpStream>(address, options));
-    if (!connected) {
-        all.errors[index] = std::move(connected).error();
-        ++all.failed;
-    } else if (!all.winner) {
-        all.winner.emplace(std::move(*connected));
-        attempts.cancel();
-    }
-    all.progress.set();
-}
-
-task<> attempt_each(Attempts& all, const std::vector<Address>& addresses, const ConnectOptions& options,
-                    scope& attempts) {
-    for (std::size_t index = 0; index < addresses.size() && !all.winner; ++index) {
-        all.progress.reset();
-        const std::size_t failed_before = all.failed;
-        attempts.spawn(attempt(all, index, addresses[index], options, attempts));
-        if (index + 1 == addresses.size() || all.winner || all.failed > failed_before) continue;
-        // The next one begins when this one has failed, or has kept us waiting for long enough.
-        static_cast<void>(co_await as_result(with_timeout(options.attempt_delay, all.progress.wait())));
-    }
-}
-
-task<TcpStream> connect_any(std::vector<Address> addresses, ConnectOptions options) {
-    Attempts all;
-    all.errors.resize(addresses.size());
-    co_await with_scope([&](scope& attempts) { return attempt_each(all, addresses, options, attempts); });
-    if (all.winner) co_return std::move(*all.winner);
-    Error error = *all.errors.front();
-    for (std::size_t index = 1; index < all.errors.size(); ++index) {
-        error.attach(std::make_exception_ptr(*all.errors[index]));
-    }
-    throw error;
-}
-
-/// Applies the limit for all attempts, in the words of a connect.
+/// Applies the limit, in the words of a connect.
 template <class Stream>
-task<Stream> limited(std::chrono::nanoseconds limit, Address first, task<Stream> connecting) {
+task<Stream> limited(std::chrono::nanoseconds limit, Address address, task<Stream> connecting) {
     auto connected = co_await as_result(with_timeout(limit, std::move(connecting)));
     if (connected) co_return std::move(*connected);
-    if (connected.error().code() == errc::timed_out) throw connect_error(make_error_code(errc::timed_out), first);
+    if (connected.error().code() == errc::timed_out) throw connect_error(make_error_code(errc::timed_out), address);
     throw std::move(connected).error();
 }
 
 }  // namespace
 
+Error connect_error(std::error_code code, const Address& peer) {
+    Error error{code, phase::connect, "connect"};
+    error.with_peer(peer.to_string());
+    return error;
+}
+
+task<TcpStream> connect_once(Address address, ConnectOptions options) {
+    return connect_without_limit<TcpStream>(address, options);
+}
+
 task<TcpStream> TcpStream::connect(Address address, ConnectOptions options) {
     return limited(options.timeout, address, connect_without_limit<TcpStream>(address, options));
 }
 
-task<TcpStream> TcpStream::connect(std::vector<Address> addresses, ConnectOptions options) {
-    TORC_ASSERT(!addresses.empty(), "connecting needs at least one address");
-    const Address first = addresses.front();
-    return limited(options.timeout, first, connect_any(std::move(addresses), options));
-}
-
 task<UnixStream> UnixStream::connect(Address address, ConnectOptions options) {
     return limited(options.timeout, address, connect_without_limit<UnixStream>(address, options));
-}
-
-task<TcpStream> TcpStream::connect(std::string host, std::uint16_t port, ConnectOptions options) {
-    std::vector<Address> addresses = co_await Resolver::of(Executor::here()).resolve(std::move(host), port);
-    task<TcpStream> connecting = connect(interleave(addresses), options);
-    co_return co_await std::move(connecting);
 }
 
 }  // namespace torc::net

@@ -1,34 +1,16 @@
 #include <torc/net/resolver.hpp>
 
-#include <sys/socket.h>
-
 #include <algorithm>
-#include <new>
 
-#include <torc/runtime/time.hpp>
+#include "resolution_state.hpp"
 
-#include "resolver_state.hpp"
-
-// Theory of operation
-//
-// `resolve` first tries what needs no waiting. Otherwise its task waits in a `LookupWait`, a leaf of the await tree
-// that lies in the coroutine's frame, in the list of one `Lookup`. A look-up is known by its name and family; the first
-// waiter begins it, others join, and it goes away with its answer or with its last waiter. All waiters get the same
-// answer, each with its own port and order.
-//
-//     begun -> queued (only while too many are running) -> running, with a channel -> answered | abandoned
-//
-// Nothing here is a task: answers come from the driver's completions and timers by way of the channel, and only make
-// waiters ready. So there is nobody who pumps for the others, and nothing to hand over when a waiter is cancelled.
+// Theory of operation. What needs no asking is said here: entries, literal addresses, the hosts file, localhost. All
+// else is the business of a `ResolutionState`, which asks two questions for a name, and of the `ResolverState`,
+// which looks up each question once for all who ask it.
 
 namespace torc::net {
 
 namespace {
-
-int native_family(family_preference family) noexcept {
-    if (family == family_preference::v4_only) return AF_INET;
-    return family == family_preference::v6_only ? AF_INET6 : AF_UNSPEC;
-}
 
 /// What is left of `found` by the preference, in its order.
 std::vector<Address> arrange(const std::vector<Address>& found, std::uint16_t port, family_preference family) {
@@ -70,7 +52,7 @@ void check_name(std::string_view name) {
         }
     }
     if (name.ends_with('.')) name.remove_suffix(1);
-    if (name.size() > 253) refuse("the name of the host is longer than 253 bytes");
+    if (name.size() > dns::longest_name_bytes) refuse("the name of the host is longer than 253 bytes");
     while (true) {
         const std::string_view label = name.substr(0, name.find('.'));
         if (label.empty()) refuse("the name of the host has an empty part between its dots");
@@ -86,20 +68,6 @@ bool is_localhost(std::string_view name) { return name == "localhost" || name.en
 }  // namespace
 
 namespace dns {
-
-void LookupWait::join() noexcept {
-    try {
-        state_.join(*this, host_, family_);
-    } catch (const std::bad_alloc&) {
-        deliver(nullptr);
-    }
-}
-
-void LookupWait::cancel() noexcept {
-    if (lookup_ == nullptr) return;  // answered, or left already
-    lookup_->remove(*this);
-    end_cancelled();
-}
 
 std::optional<std::vector<Address>> ResolverState::local_answer(const std::string& name, std::uint16_t port,
                                                                 family_preference family) {
@@ -143,34 +111,15 @@ const ResolverOptions& Resolver::options() const noexcept { return state_->optio
 void Resolver::clear_cache() noexcept { state_->clear_cache(); }
 const ResolverStatistics& Resolver::statistics() const noexcept { return state_->statistics; }
 
+Resolution Resolver::look_up(std::string host, std::uint16_t port, family_preference family) {
+    return Resolution{std::make_unique<dns::ResolutionState>(*state_, std::move(host), port, family)};
+}
+
 task<std::vector<Address>> Resolver::resolve(std::string host, std::uint16_t port, family_preference family) {
-    const std::string name = dns::lower_case(host);
-    if (auto known = state_->local_answer(name, port, family)) {
-        ++state_->statistics.answered_locally;
-        co_return std::move(*known);
-    }
-    if (state_->executor().driver().simulated()) {
-        const name_answer answer = state_->executor().driver().look_up(name);
-        co_await sleep_for(answer.after);
-        if (answer.failure) throw Error{answer.failure, phase::resolve, "resolve"}.with_peer(host);
-        std::vector<Address> found;
-        for (const std::string& text : answer.addresses) {
-            const auto address = Address::parse_ip(text, port);
-            if (address) found.push_back(*address);
-        }
-        found = arrange(found, port, family);
-        if (found.empty()) throw refused(errc::not_found, host, "the name has no address of the wanted family");
-        co_return found;
-    }
-    const int wanted = native_family(family);
-    if (const auto* const cached = state_->cached(name, wanted)) {
-        if (cached->has_value()) co_return arrange(cached->value(), port, family);
-        throw Error{cached->error()}.with_peer(host);
-    }
-    dns::LookupWait wait{*state_, name, wanted};
-    const dns::SharedAnswer answer = co_await wait;
-    if (!answer->has_value()) throw Error{answer->error()}.with_peer(host);
-    co_return arrange(answer->value(), port, family);
+    Resolution names = look_up(std::move(host), port, family);
+    co_await names.complete();
+    const std::span<const Address> found = names.addresses();
+    co_return std::vector<Address>(found.begin(), found.end());
 }
 
 }  // namespace torc::net

@@ -43,11 +43,8 @@ Error failure(errc code, std::string sentence) { return Error{code, phase::resol
 
 Error error_from_status(int status, int family) {
     switch (status) {
-        case ARES_ENOTFOUND: return failure(errc::not_found, "no such name");
-        case ARES_ENODATA:
-            if (family == AF_INET) return failure(errc::not_found, "the name has no IPv4 address");
-            if (family == AF_INET6) return failure(errc::not_found, "the name has no IPv6 address");
-            return failure(errc::not_found, "the name has no address");
+        case ARES_ENOTFOUND: return no_such_name();
+        case ARES_ENODATA: return no_address(family);
         case ARES_ETIMEOUT: return failure(errc::resolver_failed, "the name servers did not answer");
         case ARES_ECONNREFUSED: return failure(errc::resolver_failed, "no name server could be reached");
         case ARES_ESERVFAIL:
@@ -78,7 +75,24 @@ DnsAnswer answer_from(const ares_addrinfo& info, int family) {
     return {std::move(addresses), std::chrono::seconds{std::max(ttl_seconds, 0)}};
 }
 
+Error cannot_start(int status) {
+    return failure(errc::resolver_failed, std::string{"the resolver can not start: "} + ares_strerror(status));
+}
+
+void start(ares_channel& channel, ares_options& options, int given) {
+    static const int library = ares_library_init(ARES_LIB_INIT_ALL);
+    const int status = library != ARES_SUCCESS ? library : ares_init_options(&channel, &options, given);
+    if (status != ARES_SUCCESS) throw cannot_start(status);
+}
+
 }  // namespace
+
+Error no_such_name() { return failure(errc::not_found, "no such name"); }
+
+Error no_address(int family) {
+    return failure(errc::not_found,
+                   family == AF_INET ? "the name has no IPv4 address" : "the name has no IPv6 address");
+}
 
 /// A socket of c-ares's with its poll. Owned by its channel until c-ares closes it, then, while the poll is at the
 /// driver, by itself.
@@ -236,7 +250,6 @@ struct DnsChannel::Callbacks {
 };
 
 DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Timer(timer_fired), executor_(executor) {
-    static const int library = ares_library_init(ARES_LIB_INIT_ALL);
     std::string list;
     for (const Address& server : options.servers) list += (list.empty() ? "" : ",") + server.to_string();
     ares_options wanted{};
@@ -250,18 +263,18 @@ DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Tim
     std::string resolv_conf = options.resolv_conf;
     wanted.resolvconf_path = resolv_conf.data();
     given |= ARES_OPT_RESOLVCONF;
-    if (!options.servers.empty()) given |= ARES_OPT_DOMAINS;  // none
+    given |= ARES_OPT_DOMAINS;  // none: see search_list.cpp
 #ifdef ARES_OPT_QUERY_CACHE
     given |= ARES_OPT_QUERY_CACHE;  // off: the resolver has a cache, on the executor's clock
     wanted.qcache_max_ttl = 0;
 #endif
-    int status = library != ARES_SUCCESS ? library : ares_init_options(&ares_, &wanted, given);
-    if (status == ARES_SUCCESS && !options.servers.empty()) {
-        status = ares_set_servers_ports_csv(ares_, list.c_str());
-        if (status != ARES_SUCCESS) ares_destroy(ares_);
-    }
-    if (status != ARES_SUCCESS) {
-        throw failure(errc::resolver_failed, std::string{"the resolver can not start: "} + ares_strerror(status));
+    start(ares_, wanted, given);
+    if (!options.servers.empty()) {
+        const int status = ares_set_servers_ports_csv(ares_, list.c_str());
+        if (status != ARES_SUCCESS) {
+            ares_destroy(ares_);
+            throw cannot_start(status);
+        }
     }
     ares_set_socket_functions(ares_, &Callbacks::sockets, this);
 }
@@ -301,6 +314,7 @@ void DnsChannel::ask(const std::string& host, int family, Listener& listener) no
     ares_addrinfo_hints hints{};
     hints.ai_family = family;
     hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = ARES_AI_NOSORT;  // that is done with the addresses of both families together
     ares_getaddrinfo(ares_, host.c_str(), nullptr, &hints, Callbacks::answered, this);
     settle();
 }
@@ -325,7 +339,7 @@ void DnsChannel::settle() noexcept {
     if (!std::exchange(answered_, false)) return;
     Listener& listener = *std::exchange(listener_, nullptr);
     std::optional<DnsAnswer> answer = std::exchange(answer_, std::nullopt);
-    listener.answered(*this, std::move(answer));
+    listener.answered(std::move(answer));
 }
 
 void DnsChannel::arm_timer() noexcept {
@@ -335,6 +349,30 @@ void DnsChannel::arm_timer() noexcept {
     // c-ares rounds in its own way; a millisecond more saves waking up just before its time has come.
     const auto wait = std::chrono::seconds{left.tv_sec} + std::chrono::microseconds{left.tv_usec};
     executor_.timers().arm(*this, executor_.now() + wait + std::chrono::milliseconds{1});
+}
+
+SearchList SearchList::read(const ResolverOptions& options) {
+    ares_channel channel = nullptr;
+    ares_options wanted{};
+    std::string resolv_conf = options.resolv_conf;
+    wanted.resolvconf_path = resolv_conf.data();
+    start(channel, wanted, ARES_OPT_RESOLVCONF);
+    const std::unique_ptr<ares_channeldata, void (*)(ares_channel)> owned{channel, ares_destroy};
+    ares_options read{};
+    int present = 0;
+    if (const int status = ares_save_options(channel, &read, &present); status != ARES_SUCCESS) {
+        ares_destroy_options(&read);
+        throw cannot_start(status);
+    }
+    const std::unique_ptr<ares_options, void (*)(ares_options*)> saved{&read, ares_destroy_options};
+    SearchList list;
+    list.dots = read.ndots;
+    for (int index = 0; index < read.ndomains; ++index) {
+        std::string domain = lower_case(read.domains[index]);
+        while (domain.ends_with('.')) domain.pop_back();
+        if (!domain.empty()) list.domains.push_back(std::move(domain));
+    }
+    return list;
 }
 
 void DnsChannel::timer_fired(Timer& timer) noexcept { static_cast<DnsChannel&>(timer).process(-1, -1); }

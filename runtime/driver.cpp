@@ -196,6 +196,17 @@ int Driver::set_option(const descriptor& file, int level, int name, int value) n
     return ::setsockopt(file.value, level, name, &value, sizeof value) == 0 ? 0 : -errno;
 }
 
+int Driver::source_address(const sockaddr* to, std::uint32_t to_bytes, sockaddr* address,
+                           std::uint32_t* address_bytes) noexcept {
+    // Connecting a datagram socket sends nothing; it asks the routing table.
+    const int fd = ::socket(to->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    const bool found = ::connect(fd, to, to_bytes) == 0 && ::getsockname(fd, address, address_bytes) == 0;
+    const int failed = found ? 0 : -errno;
+    ::close(fd);
+    return failed;
+}
+
 void Driver::discard(descriptor& file) noexcept {
     TORC_ASSERT(file.open() && !file.direct, "what is no descriptor of the process can not be discarded");
     close_now(file);
@@ -205,7 +216,7 @@ void Driver::discard(descriptor& file) noexcept {
 
 void Driver::close_now(const descriptor& file) noexcept { ::close(file.value); }
 
-name_answer Driver::look_up(std::string_view) { TORC_ASSERT(false, "this driver has no names of its own"); }
+name_answer Driver::look_up(std::string_view, int) { TORC_ASSERT(false, "this driver has no names of its own"); }
 void Driver::fill_random(std::span<std::byte>) noexcept { TORC_ASSERT(false, "this driver has no randomness"); }
 
 namespace {

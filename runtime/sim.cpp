@@ -97,6 +97,9 @@ void World::add_name(std::string name, std::vector<std::string> addresses) {
 void World::fail_name(std::string name, std::error_code failure) {
     driver_->network().fail_name(std::move(name), failure);
 }
+void World::delay_name(const std::string& name, int family, Clock::duration after, std::error_code failure) {
+    driver_->network().delay_name(name, family, after, failure);
+}
 void World::partition(std::string_view one, std::string_view other) {
     Network& network = driver_->network();
     network.partition(network.host(one), network.host(other));

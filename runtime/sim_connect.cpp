@@ -29,11 +29,9 @@ std::optional<int> Network::connect(int id, const Endpoint& target) {
         if (to.is_file() && !from->host->files.contains(to.path)) return -ENOENT;
         if (listener_at(*from->host, to) == nullptr) return -ECONNREFUSED;
     } else {
+        const Endpoint own = source(*from->host, to);
         from->local.family = to.family;
-        for (const Endpoint& own : from->host->addresses) {
-            if (own.family == to.family && from->local.is_any()) from->local.ip = own.ip;
-        }
-        if (to.is_loopback()) from->local.ip = to.ip;
+        if (from->local.is_any() || to.is_loopback()) from->local.ip = own.ip;
         from->local.port = free_port(*from->host, to.family, SOCK_STREAM);
         if (from->local.port == 0) return -EADDRNOTAVAIL;
         from->bound = true;

@@ -419,6 +419,14 @@ int SimDriver::local_address(const descriptor& file, sockaddr* address, std::uin
     return 0;
 }
 
+int SimDriver::source_address(const sockaddr* to, std::uint32_t to_bytes, sockaddr* address,
+                              std::uint32_t* address_bytes) noexcept {
+    const Endpoint own = Network::source(current_host(), Endpoint::from(to, to_bytes).reached());
+    if (own.is_any()) return -ENETUNREACH;
+    own.write(address, address_bytes);
+    return 0;
+}
+
 int SimDriver::peer_address(const descriptor& file, sockaddr* address, std::uint32_t* address_bytes) const noexcept {
     const Socket* const socket = network_.find(file.value);
     if (socket == nullptr) return -EBADF;

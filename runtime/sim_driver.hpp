@@ -38,7 +38,11 @@ class SimDriver final : public Driver {
                                    std::uint32_t* address_bytes) const noexcept override;
     int set_option(const descriptor& file, int level, int name, int value) noexcept override;
     [[nodiscard]] bool simulated() const noexcept override { return true; }
-    [[nodiscard]] name_answer look_up(std::string_view name) override { return network_.look_up(name); }
+    [[nodiscard]] int source_address(const sockaddr* to, std::uint32_t to_bytes, sockaddr* address,
+                                     std::uint32_t* address_bytes) noexcept override;
+    [[nodiscard]] name_answer look_up(std::string_view name, int family) override {
+        return network_.look_up(name, family);
+    }
     void fill_random(std::span<std::byte> bytes) noexcept override;
 
     [[nodiscard]] Agenda& agenda() noexcept { return agenda_; }

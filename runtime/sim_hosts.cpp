@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "sim_network.hpp"
 
@@ -44,7 +45,7 @@ Host& Network::add_host(std::string name, const std::vector<std::string>& addres
         }
         added->addresses.push_back(address);
     }
-    names_.insert_or_assign(plain_name(std::move(name)), Name{addresses, {}});
+    names_.insert_or_assign(plain_name(std::move(name)), Name{addresses, {}, {}});
     return *hosts_.emplace_back(std::move(added));
 }
 
@@ -57,14 +58,21 @@ Host& Network::host(std::string_view name) {
 
 void Network::add_name(std::string name, std::vector<std::string> addresses) {
     for (const std::string& text : addresses) static_cast<void>(parsed(text));
-    names_.insert_or_assign(plain_name(std::move(name)), Name{std::move(addresses), {}});
+    names_.insert_or_assign(plain_name(std::move(name)), Name{std::move(addresses), {}, {}});
 }
 
 void Network::fail_name(std::string name, std::error_code failure) {
-    names_.insert_or_assign(plain_name(std::move(name)), Name{{}, failure});
+    names_.insert_or_assign(plain_name(std::move(name)), Name{{}, {{}, failure}, {{}, failure}});
 }
 
-name_answer Network::look_up(std::string_view name) {
+void Network::delay_name(const std::string& name, int family, Clock::duration after, std::error_code failure) {
+    const auto found = names_.find(plain_name(name));
+    if (found == names_.end()) throw Error{errc::not_found, phase::none, "simulate", "there is no name " + name};
+    if (family != AF_INET && family != AF_INET6) throw refused("a name is asked for with AF_INET and AF_INET6");
+    (family == AF_INET ? found->second.v4 : found->second.v6) = {after, failure};
+}
+
+name_answer Network::look_up(std::string_view name, int family) {
     name_answer answer;
     Random& random = agenda_.random;
     answer.after = random.around(options_.latency);
@@ -75,8 +83,11 @@ name_answer Network::look_up(std::string_view name) {
     } else if (found == names_.end()) {
         answer.failure = make_error_code(errc::not_found);
     } else {
-        answer.failure = found->second.failure;
-        answer.addresses = found->second.addresses;
+        const Name::Answer& given = family == AF_INET ? found->second.v4 : found->second.v6;
+        answer.failure = given.failure;
+        if (given.after > Clock::duration::zero()) answer.after = given.after;
+        std::ranges::copy_if(found->second.addresses, std::back_inserter(answer.addresses),
+                             [family](const std::string& text) { return parsed(text).family == family; });
     }
     agenda_.note("look up", 0, answer.failure.value());
     return answer;
@@ -129,6 +140,18 @@ void Network::crash(Host& host) {
         socket.crashed = true;
     }
     for (const int id : concerned) changed_(id);
+}
+
+Endpoint Network::source(const Host& host, const Endpoint& to) {
+    Endpoint own;
+    own.family = to.family;
+    const auto found = std::ranges::find(host.addresses, to.family, &Endpoint::family);
+    if (to.is_loopback()) {
+        own.ip = to.ip;
+    } else if (found != host.addresses.end()) {
+        own.ip = found->ip;
+    }
+    return own;
 }
 
 Clock::duration Network::travel(const Host& from, const Host& to) {

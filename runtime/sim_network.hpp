@@ -137,7 +137,8 @@ class Network {
     [[nodiscard]] Host& local() noexcept { return *hosts_.front(); }
     void add_name(std::string name, std::vector<std::string> addresses);
     void fail_name(std::string name, std::error_code failure);
-    [[nodiscard]] name_answer look_up(std::string_view name);
+    void delay_name(const std::string& name, int family, Clock::duration after, std::error_code failure);
+    [[nodiscard]] name_answer look_up(std::string_view name, int family);
     void partition(Host& one, Host& other);
     void heal(Host& one, Host& other);
     void isolate(Host& host) noexcept { host.isolated = true; }
@@ -157,14 +158,21 @@ class Network {
     int shutdown(int id, int how);
     int close(int id);
     int set_option(int id, int level, int name, std::span<const std::byte> value) noexcept;
+    /// The address of a host's from which it reaches another; no address in particular if it has none of the family.
+    [[nodiscard]] static Endpoint source(const Host& host, const Endpoint& to);
     [[nodiscard]] int known(int id) const noexcept { return sockets_.contains(id) ? 0 : -EBADF; }
     [[nodiscard]] const Socket* find(int id) const noexcept;
     [[nodiscard]] std::size_t open_sockets() const noexcept { return sockets_.size(); }
 
    private:
     struct Name {
+        struct Answer {
+            Clock::duration after{};  ///< none: as long as the network takes
+            std::error_code failure;
+        };
         std::vector<std::string> addresses;
-        std::error_code failure;
+        Answer v4;
+        Answer v6;
     };
 
     Socket* socket(int id) noexcept;

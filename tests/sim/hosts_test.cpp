@@ -252,8 +252,9 @@ TEST_SUITE("sim: names") {
                 if (co_await look_up_failure("local")) ++failed;
             }
         });
-        CHECK(failed > 25);
-        CHECK(failed < 75);
+        // It takes both families to fail, each with an even chance.
+        CHECK(failed > 10);
+        CHECK(failed < 40);
         options.name_failure = 0;
         options.name_delay = 1;
         const sim::Report slow = sim::run(1, options, []() -> task<> {

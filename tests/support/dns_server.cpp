@@ -18,9 +18,9 @@ namespace torc::test {
 
 namespace {
 
-constexpr std::uint16_t type_a = 1;
+constexpr std::uint16_t type_a = DnsRecords::type_a;
 constexpr std::uint16_t type_cname = 5;
-constexpr std::uint16_t type_aaaa = 28;
+constexpr std::uint16_t type_aaaa = DnsRecords::type_aaaa;
 constexpr std::size_t header_bytes = 12;
 
 void put16(std::string& to, unsigned value) {
@@ -66,13 +66,16 @@ int checked(int result) {
 
 }  // namespace
 
-DnsServer::DnsServer() {
+DnsServer::DnsServer(const net::Address& address) {
     wake_fd_ = checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     for (;;) {  // until a port is free for both
         udp_fd_ = checked(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         tcp_fd_ = checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-        const net::Address any = net::Address::loopback(0);
-        checked(bind(udp_fd_, any.data(), any.size()));
+        if (bind(udp_fd_, address.data(), address.size()) != 0) {
+            const int refused = errno;
+            for (const int fd : {wake_fd_, udp_fd_, tcp_fd_}) close(fd);
+            throw std::system_error{refused, std::generic_category(), "the test's name server"};
+        }
         sockaddr_storage bound{};
         socklen_t size = sizeof bound;
         checked(getsockname(udp_fd_, reinterpret_cast<sockaddr*>(&bound), &size));
@@ -148,7 +151,8 @@ void DnsServer::serve() {
             const std::lock_guard lock{mutex_};
             if (stopping_) return;
             for (auto at = held_.begin(); at != held_.end();) {
-                if (records_[at->first.name].held) {
+                if (const DnsRecords& records = records_[at->first.name];
+                    records.held && records.concerns(at->first.type)) {
                     ++at;
                 } else {
                     released.push_back(std::move(*at));
@@ -224,7 +228,7 @@ void DnsServer::handle(const std::string& message, const Peer& peer) {
         ++(peer.tcp ? tcp_count_ : udp_count_)[question.name];
         changed_.notify_all();
         const auto found = records_.find(question.name);
-        if (found != records_.end() && found->second.held) {
+        if (found != records_.end() && found->second.held && found->second.concerns(question.type)) {
             held_.emplace_back(std::move(question), peer);
             return;
         }
@@ -236,7 +240,7 @@ void DnsServer::answer(const Question& question, const Peer& peer) {
     const std::lock_guard lock{mutex_};
     const auto found = records_.find(question.name);
     const DnsRecords* const records = found == records_.end() ? nullptr : &found->second;
-    if (records != nullptr && records->silent) return;
+    if (records != nullptr && records->silent && records->concerns(question.type)) return;
     if (records != nullptr && records->garbage) return send(peer, question.raw.substr(0, 5) + "\xff\xff\xff\xff\xff");
     if (records != nullptr && records->wrong_question) {
         Question forged = question;
@@ -271,7 +275,11 @@ std::string DnsServer::build(const Question& question, const DnsRecords* records
             ++count;
         }
     }
-    const unsigned rcode = records == nullptr ? 3U : static_cast<unsigned>(records->rcode);
+    unsigned rcode = 0;
+    if (records == nullptr)
+        rcode = 3;
+    else if (records->concerns(question.type))
+        rcode = static_cast<unsigned>(records->rcode);
     std::string message;
     put16(message, question.id);
     put16(message, 0x8180U | (truncate ? 0x0200U : 0U) | rcode);  // a response, recursion wanted and available

@@ -24,18 +24,25 @@ struct DnsRecords {
     std::string cname;  ///< another name, whose records follow in the answer
     std::uint32_t ttl = 60;
     std::uint32_t cname_ttl = 60;
-    int rcode = 0;           ///< 2 SERVFAIL, 5 REFUSED; NXDOMAIN is for names that are not known
+    static constexpr std::uint16_t type_a = 1;
+    static constexpr std::uint16_t type_aaaa = 28;
+
+    int rcode = 0;           ///< 2 SERVFAIL, 3 NXDOMAIN (what names that are not known get), 5 REFUSED
     bool silent = false;     ///< never answers
     bool held = false;       ///< answers once `release` was called
     bool truncated = false;  ///< over UDP, says that the answer does not fit
     bool wrong_question =
         false;             ///< before the true answer comes one with another identifier, as a forger would send it
     bool garbage = false;  ///< answers with bytes that are no message
+    /// The type of the questions that `rcode`, `silent` and `held` are for; 0 stands for all.
+    std::uint16_t only = 0;
+
+    [[nodiscard]] bool concerns(std::uint16_t type) const noexcept { return only == 0 || only == type; }
 };
 
 class DnsServer {
    public:
-    DnsServer();
+    explicit DnsServer(const net::Address& address = net::Address::loopback(0));
     DnsServer(const DnsServer&) = delete;
     DnsServer& operator=(const DnsServer&) = delete;
     ~DnsServer();

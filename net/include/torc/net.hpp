@@ -4,6 +4,7 @@
 #include <torc/net/address.hpp>
 #include <torc/net/happy_eyeballs.hpp>
 #include <torc/net/listener.hpp>
+#include <torc/net/resolution.hpp>
 #include <torc/net/resolver.hpp>
 #include <torc/net/stream.hpp>
 #include <torc/net/tls_error.hpp>

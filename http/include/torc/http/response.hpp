@@ -17,8 +17,8 @@ class SessionState;
 /// How long the parts of an exchange took; zero for what it did not need (a connection that was there already).
 /// Redirects add up, so that the parts make the whole.
 struct Timings {
-    Clock::duration resolve{};  ///< looking the name up
-    Clock::duration connect{};  ///< TCP
+    Clock::duration resolve{};  ///< looking the name up, until there are addresses to begin with (`Resolution::usable`)
+    Clock::duration connect{};  ///< TCP; meanwhile addresses of the other family may still be looked up
     Clock::duration tls{};      ///< the handshake, with verification
     Clock::duration send{};     ///< the request, with its body
     Clock::duration wait{};     ///< from there to the end of the response's head

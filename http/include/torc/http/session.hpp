@@ -16,8 +16,8 @@ namespace torc::http {
 
 /// Limits of time. Each is finite by default; `Clock::duration::max()` takes one away.
 struct Timeouts {
-    Clock::duration resolve = std::chrono::seconds{10};
-    Clock::duration connect = std::chrono::seconds{10};
+    Clock::duration resolve = std::chrono::seconds{10};  ///< until there are addresses to begin with
+    Clock::duration connect = std::chrono::seconds{10};  ///< all attempts together
     Clock::duration tls = std::chrono::seconds{10};
     Clock::duration send = std::chrono::seconds{30};  ///< the request's head, and each piece of its body
     Clock::duration head = std::chrono::seconds{30};  ///< waiting for the response's head

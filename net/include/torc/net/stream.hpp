@@ -9,6 +9,8 @@
 /// Byte streams over sockets: TCP and unix.
 namespace torc::net {
 
+class Resolution;
+
 /// What TCP and unix streams have in common.
 /// Lifetime: owns the socket; the destructor submits the close and returns, the task whose frame is left awaits it.
 ///           Movable; a stream that was moved from may only be destroyed or assigned to.
@@ -73,6 +75,8 @@ struct ConnectOptions {
     bool keep_alive = false;                                      ///< SO_KEEPALIVE
     /// How long the first address is tried before the next one joins it (RFC 8305, 5).
     std::chrono::nanoseconds attempt_delay = std::chrono::milliseconds{250};
+    /// How long a name's IPv4 addresses wait for its IPv6 addresses, when they are known first (RFC 8305, 3).
+    std::chrono::nanoseconds resolution_delay = std::chrono::milliseconds{50};
 };
 
 /// A TCP connection.
@@ -84,11 +88,17 @@ class TcpStream : public SocketStream {
 
     /// Connects to whichever of `addresses` answers first: they are tried in order, each a little later than the one
     /// before or as soon as that has failed (RFC 8305). Losers are closed.
-    /// Errors: the first address's failure, with the others' attached.
+    /// Errors: the first address's failure, or timed_out with the first that was still being tried; with the others'
+    ///         attached.
     [[nodiscard]] static task<TcpStream> connect(std::vector<Address> addresses, ConnectOptions options = {});
 
-    /// Looks the name up and connects to what it finds.
-    /// Errors: those of the look-up (phase::resolve) and of connecting.
+    /// The same with addresses that are not all known yet: begins as soon as `names` is usable and goes on with what it
+    /// finds meanwhile, the families in turns. The time limit is for connecting, from there on.
+    /// Errors: those of the look-up (phase::resolve) if there is no address; else as above, and attached, too, why
+    ///         addresses of a family may be missing.
+    [[nodiscard]] static task<TcpStream> connect(Resolution names, ConnectOptions options = {});
+
+    /// Looks the name up and connects to what it finds, as above.
     [[nodiscard]] static task<TcpStream> connect(std::string host, std::uint16_t port, ConnectOptions options = {});
 
     explicit TcpStream(std::unique_ptr<SocketRecord, Abandon> socket) noexcept : SocketStream(std::move(socket)) {}

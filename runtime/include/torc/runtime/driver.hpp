@@ -89,11 +89,11 @@ struct binding {
     bool unlink_first = false;  ///< removes the file a unix socket left behind
 };
 
-/// What a network of the driver's own knows of a host's name.
+/// What a network of the driver's own knows of a host's name, about one address family.
 struct name_answer {
     Clock::duration after{};             ///< how long the answer takes
-    std::error_code failure;             ///< or why there is none
-    std::vector<std::string> addresses;  ///< as text, without ports
+    std::error_code failure;             ///< why there is none
+    std::vector<std::string> addresses;  ///< as text, without ports; may be none
 };
 
 class Driver {
@@ -140,14 +140,17 @@ class Driver {
     [[nodiscard]] virtual int peer_address(const descriptor& file, sockaddr* address,
                                            std::uint32_t* address_bytes) const noexcept;
     virtual int set_option(const descriptor& file, int level, int name, int value) noexcept;
+    /// Fills in the address of ours from which another IP address is reached; an error if there is no way.
+    [[nodiscard]] virtual int source_address(const sockaddr* to, std::uint32_t to_bytes, sockaddr* address,
+                                             std::uint32_t* address_bytes) noexcept;
     /// Closes a socket that nobody could take over, and takes it off the account of open ones.
     /// Requires: nothing was ever asked of it; not a direct descriptor.
     void discard(descriptor& file) noexcept;
 
     /// Whether the network is the driver's own, and with it the names of hosts and the randomness that TLS needs.
     [[nodiscard]] virtual bool simulated() const noexcept { return false; }
-    /// What that network knows of a name. Requires: simulated().
-    [[nodiscard]] virtual name_answer look_up(std::string_view name);
+    /// What that network answers about a name's addresses of one family. Requires: simulated().
+    [[nodiscard]] virtual name_answer look_up(std::string_view name, int family);
     /// Requires: simulated().
     virtual void fill_random(std::span<std::byte> bytes) noexcept;
 

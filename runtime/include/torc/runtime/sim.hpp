@@ -79,8 +79,8 @@ struct Options {
     double stall = 0;       ///< a connection goes silent at some moment, for both ends
     double datagram_loss = 0;
     double datagram_copy = 0;  ///< a datagram arrives twice
-    double name_failure = 0;   ///< a look-up fails
-    double name_delay = 0;     ///< a look-up takes seconds
+    double name_failure = 0;   ///< a look-up of a name's addresses of one family fails
+    double name_delay = 0;     ///< such a look-up takes seconds
 
     // Faults and freedoms of the kernel.
     double short_read = 0;               ///< a receive brings less than there is
@@ -145,6 +145,10 @@ class World {
     void add_name(std::string name, std::vector<std::string> addresses);
     /// From now on looking up the name fails with this code.
     void fail_name(std::string name, std::error_code failure);
+    /// From now on the answer about the name's addresses of one family (AF_INET, AF_INET6) takes exactly so long, and
+    /// is this failure if there is one. A name server that says nothing is one that fails late.
+    /// Errors: not_found if there is no such name; invalid_argument for another family.
+    void delay_name(const std::string& name, int family, Clock::duration after, std::error_code failure = {});
 
     /// Runs `work` on a host: sockets that it and its children open belong there.
     /// Errors: not_found if there is no such host, before `work` begins.
