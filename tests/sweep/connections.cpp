@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <set>
 
@@ -24,16 +26,17 @@ task<> read_to_end(net::TcpStream& stream, std::string& text) {
     }
 }
 
-/// Several addresses, of which one refuses, one leads nowhere and one does not answer. One connection is used.
+/// Several addresses, of which one refuses, one leads nowhere and one does not answer. One connection is used. With a
+/// name they come one after the other: the IPv6 ones, which lead nowhere, first.
 class Connecting final : public Scenario {
    public:
+    explicit Connecting(bool by_name) : by_name_(by_name) {}
     task<> play(Stage& stage) override {
-        net::TcpListener listener = co_await stage.listen();
-        if (stage.simulated()) {
-            stage.world().add_host("dark", {"10.0.0.3"});
-            stage.world().isolate("dark");
-        }
-        co_await with_scope([&](scope& here) { return meet(stage, listener, here); });
+        if (!by_name_) co_return co_await connect(stage);
+        std::map<std::string, std::vector<std::string>> names;
+        names["site.test"] = stage.simulated() ? std::vector<std::string>{"2001:db8::1", "2001:db8::2", "10.0.0.1"}
+                                               : std::vector<std::string>{"::1", "127.0.0.1"};
+        co_await stage.with_names(std::move(names), connect(stage));
     }
     void check(const Ending& ending) override {
         CHECK_MESSAGE(greetings_ <= 1, "one attempt wins");
@@ -42,6 +45,15 @@ class Connecting final : public Scenario {
     }
 
    private:
+    task<> connect(Stage& stage) {
+        net::TcpListener listener = co_await stage.listen();
+        if (stage.simulated()) {
+            stage.world().add_host("dark", {"10.0.0.3"});
+            stage.world().isolate("dark");
+            if (by_name_) stage.world().delay_name("site.test", AF_INET, 1ms);
+        }
+        co_await with_scope([&](scope& here) { return meet(stage, listener, here); });
+    }
     task<> meet(Stage& stage, net::TcpListener& listener, scope& here) {
         here.spawn(accept_all(stage, listener, here));
         co_await stage.client(visit(stage, listener));
@@ -79,12 +91,14 @@ class Connecting final : public Scenario {
         addresses.push_back(good);
         net::ConnectOptions options;
         options.attempt_delay = stage.simulated() ? 100us : 0us;
-        task<net::TcpStream> connecting = net::TcpStream::connect(addresses, options);
+        task<net::TcpStream> connecting = by_name_ ? net::TcpStream::connect("site.test", good.port(), options)
+                                                   : net::TcpStream::connect(addresses, options);
         net::TcpStream stream = co_await std::move(connecting);
         co_await stream.send("hello");
         promised_ = true;
     }
 
+    bool by_name_;
     int greetings_ = 0;
     bool promised_ = false;
     bool unheard_ = false;
@@ -264,7 +278,8 @@ class ClosingInUse final : public Scenario {
 }  // namespace
 
 void add_connections(Scenarios& all) {
-    add<Connecting>(all, "connecting to several addresses");
+    add<Connecting>(all, "connecting to several addresses", false);
+    add<Connecting>(all, "connecting to a name whose addresses come one after the other", true);
     add<AcceptLoop>(all, "an accept loop");
     add<Closing>(all, "a close with a farewell", true);
     add<Closing>(all, "a close with a farewell by the end of the scope", false);

@@ -9,8 +9,7 @@
 #include "scenario.hpp"
 
 // Theory of operation. Loopback loses no datagram, and the simulated network was not told to. So what was sent comes
-// back, unless whoever was waiting for it is cancelled and it is lost with them. The names are asked of a server in the
-// scenario itself; the simulated network knows them.
+// back, unless whoever was waiting for it is cancelled and it is lost with them.
 
 namespace torc::sweep {
 namespace {
@@ -77,18 +76,10 @@ class Datagrams final : public Scenario {
 class Names final : public Scenario {
    public:
     task<> play(Stage& stage) override {
-        if (stage.simulated()) {
-            stage.world().add_name("one.test", {"10.1.1.1"});
-            stage.world().add_name("two.test", {"10.1.1.2", "fd01::2"});
-            co_await ask_all(stage);
-            co_return;
-        }
-        net::UdpSocket server = net::UdpSocket::bind(net::Address::loopback(0));
-        net::ResolverOptions options;
-        options.servers = {server.local()};
-        options.hosts_file = options.resolv_conf = "/dev/null";
-        net::Resolver::of(Executor::here()).configure(options);
-        co_await with_scope([&](scope& here) { return ask_beside(stage, server, here); });
+        std::map<std::string, std::vector<std::string>> names;
+        names["one.test"] = {"10.1.1.1"};
+        names["two.test"] = {"10.1.1.2", "fd01::2"};
+        co_await stage.with_names(std::move(names), ask_all(stage));
     }
     void check(const Ending& ending) override {
         if (ending.completed()) CHECK_MESSAGE(outside_ == 2, "who was not cancelled got an answer");
@@ -96,11 +87,6 @@ class Names final : public Scenario {
     }
 
    private:
-    task<> ask_beside(Stage& stage, net::UdpSocket& server, scope& here) {
-        here.spawn(serve(server));
-        co_await ask_all(stage);
-        here.cancel();
-    }
     task<> ask_all(Stage& stage) {
         task<> inside = stage.client(two());
         task<> again = ask("one.test", outside_);
@@ -119,23 +105,6 @@ class Names final : public Scenario {
         const auto right = [&](const net::Address& address) { return address.to_string() == expected; };
         CHECK(std::ranges::any_of(found, right));
         ++answers;
-    }
-    /// A name server with two names (RFC 1035, 4.1): the question is repeated, with an address of it behind.
-    task<> serve(net::UdpSocket& server) {
-        std::array<std::byte, 512> buffer{};
-        for (;;) {
-            const net::Datagram got = co_await server.receive_from(buffer);
-            std::string message;
-            append(message, std::span{buffer}.first(got.size_bytes));
-            const std::size_t question_end = message.find('\0', 12) + 5;
-            const bool wants_v4 = message[question_end - 3] == 1;
-            std::string answer = message.substr(0, 2) + std::string{"\x81\x80\0\1\0\0\0\0\0\0", 10};
-            answer[7] = wants_v4 ? 1 : 0;
-            answer += message.substr(12, question_end - 12);
-            const char last = message.find("one") != std::string::npos ? 1 : 2;
-            if (wants_v4) answer += std::string{"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\1\1", 15} + last;
-            co_await server.send_to(std::as_bytes(std::span{answer}), got.from);
-        }
     }
 
     int inside_ = 0;

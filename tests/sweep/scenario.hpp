@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,9 @@ class Stage {
     /// A socket for datagrams on the server's machine, and where clients reach it.
     [[nodiscard]] task<net::UdpSocket> bind();
     [[nodiscard]] net::Address address_of(const net::UdpSocket& socket) const;
+
+    /// Runs a part in which these names have these addresses: asked of a server beside it, or simulated.
+    [[nodiscard]] task<> with_names(std::map<std::string, std::vector<std::string>> names, task<> part);
 
     /// Runs the part of a scenario that the sweep may cancel by itself while the rest goes on. It returns normally
     /// then.
