@@ -4,9 +4,9 @@ import pathlib
 import subprocess
 import sys
 
-PLAIN_ONLY = ("uring", "epoll")
+PLAIN_ONLY = ("uring", "uring-unlinked", "epoll")
 CANNOT_RESUME = ("aiohttp",)
-_PROGRAMS = ("torc", "uring", "epoll", "curl", "openssl", "go")
+_PROGRAMS = ("torc", *PLAIN_ONLY, "curl", "openssl", "go")
 _SCRIPT = pathlib.Path(__file__).resolve().parent / "check.py"
 
 

@@ -2,7 +2,7 @@
 """Whether every client contestant does the work it is measured by: self_check.py BUILD-DIRECTORY.
 
 Each makes its checks against an nginx of this program, plain and over TLS, one at a time and many at once. Counts and
-bytes have to be right; nginx's log tells whether TLS sessions were resumed when they should be, and not when they
+bytes have to be right, also where a site answers in pieces, with another status, or not all of it; nginx's log tells whether TLS sessions were resumed when they should be, and not when they
 should not; and a certificate of somebody else's authority, or for another host, has to be refused. The last line counts
 what held and what did not.
 """
@@ -10,9 +10,11 @@ what held and what did not.
 import contextlib
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -41,10 +43,41 @@ def expect(holds, sentence):
 def answers(command, orders):
     """What a contestant answers to the orders."""
     text = "".join(f"{count} {at_once}\n" for count, at_once in orders)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode != 0:
         return None
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@contextlib.contextmanager
+def site(status, promised, pieces):
+    """A site that answers each request with the pieces of a body that are given, and closes."""
+    head = f"HTTP/1.1 {status}\r\ncontent-length:   {promised}\r\nConnection: close\r\n\r\n".encode()
+    listener = socket.create_server((CERTIFIED_HOST, 0), backlog=64)
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):  # who does not like the status may go at once
+                asked = connection.recv(65536)
+                if not asked.endswith(b"\r\n\r\n"):
+                    return
+                for piece in (head[:20], head[20:-2], head[-2:] + pieces[0], *pieces[1:]):
+                    connection.sendall(piece)
+                    time.sleep(0.001)  # so that it is seen alone, as a rule
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{CERTIFIED_HOST}:{listener.getsockname()[1]}/"
+    finally:
+        with socket.create_connection(listener.getsockname()) as last:
+            last.sendall(b"end")
+        thread.join(timeout=10)
+        listener.close()
 
 
 @contextlib.contextmanager
@@ -102,6 +135,20 @@ def check_plain(directory, programs):
             counts_failures(name, [*command, f"http://{CERTIFIED_HOST}:1/"], "when nobody listens")
 
 
+def check_answers(programs):
+    body = [b"a" * 1000, b"b" * 12000, b"c"]
+    size = sum(map(len, body))
+    for name, command in programs.items():
+        with site("200 OK", size, body) as url:
+            got = answers([*command, url], [(5, 2)])
+            expect(bool(got) and (got[0]["checks"], got[0]["failed"], got[0]["bytes"]) == (5, 0, 5 * size),
+                   f"{name} takes an answer that comes in pieces: {got}")
+        with site("200 OK", size + 1, body) as url:
+            counts_failures(name, [*command, url], "when a body is cut short")
+        with site("404 Not Found", size, body) as url:
+            counts_failures(name, [*command, url], "when the status is not 200")
+
+
 def check_tls(directory, kind, programs):
     global skipped
     other = directory / "other"
@@ -133,6 +180,7 @@ def main():
         print("skipped:", sentence, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-check-") as made:
         check_plain(pathlib.Path(made), programs)
+        check_answers(programs)
         for kind in ("ecdsa", "rsa"):
             directory = pathlib.Path(made) / f"tls-{kind}"
             directory.mkdir()

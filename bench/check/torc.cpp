@@ -11,9 +11,10 @@
 
 namespace {
 
-torc::http::SessionOptions session_options(int count, char** arguments) {
+torc::http::SessionOptions session_options(bool secure, int count, char** arguments) {
     torc::http::SessionOptions options;
     options.headers.add("Connection", "close");
+    if (!secure) return options;
     torc::net::TlsClientOptions tls;
     if (count > 2) tls.trust.ca_file = arguments[2];
     tls.resumption = count > 3;
@@ -49,7 +50,7 @@ int main(int count, char** arguments) {
     const torc::result<torc::http::Url> url = torc::http::Url::parse(arguments[1]);
     if (!url) bench::die(url.error().what());
     torc::Executor executor;
-    const torc::http::SessionOptions options = session_options(count, arguments);
+    const torc::http::SessionOptions options = session_options(url->secure(), count, arguments);
     static bench::Account account;
     while (const auto order = bench::next_order()) {
         account.begin();

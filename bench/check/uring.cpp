@@ -1,10 +1,17 @@
-// Theory of operation: the floor. A check is one chain of linked requests on a direct descriptor: socket, connect, send
-// and receive. Only the receive posts a completion when all goes well; if an earlier link fails, that one posts
-// (IOSQE_CQE_SKIP_SUCCESS) and those behind it are silent. So a chain ends with exactly one completion. Its buffer is
-// the connection's own, which is cheaper than provided buffers where every connection is about to receive.
+// Theory of operation: the floor. A check is four requests on a direct descriptor, submitted together: socket, connect,
+// send and receive. Only the receive posts a completion when all goes well (IOSQE_CQE_SKIP_SUCCESS on the others). Its
+// buffer is the connection's own, which is cheaper than provided buffers where every connection is about to receive.
 //
-// A finished check queues the close of its slot and, behind it, the next check's chain into the same slot; both go with
-// the one system call of the turn. Closing a direct descriptor is done while it is submitted, so it needs no link.
+// It is built twice, because there are two ways to put them in order. CHAINED, as a chain of links: if one fails it
+// posts its completion and those behind it are silent, so that a chain ends with exactly one. Each link costs a round
+// of task work between the end of one request and the begin of the next.
+//
+// Otherwise side by side. The kernel begins requests in the order they were submitted; a socket is there at once, and
+// sending on one that is connecting waits until it is connected, just as receiving does, so nothing has to be linked. A
+// request that fails posts its completion, which nobody needs, and the receive fails as well and ends the check.
+//
+// A finished check queues the close of its slot and, behind it, the next check into the same slot; both go with the one
+// system call of the turn. Closing a direct descriptor is done while it is submitted, so it needs no link.
 //
 // Linux 6.1 and later has all of it; there is no descriptor in the process's table, no poll, no option set.
 
@@ -18,8 +25,8 @@ namespace {
 
 constexpr unsigned entries = 512;  // few, so that they stay in the cache; when they are used up, a turn submits twice
 constexpr unsigned completions = 4096;
-constexpr unsigned longest_chain = 5;  // with the close of the connection before
-constexpr std::uint64_t of_close = ~std::uint64_t{0};
+constexpr unsigned longest_chain = 5;                // with the close of the connection before
+constexpr std::uint64_t nobody = ~std::uint64_t{0};  // the completion of what failed and does not end a check
 
 struct Connection {
     std::uint64_t began_ns = 0;
@@ -53,13 +60,14 @@ class Checks {
             begin(slot);
         }
         while (account.checks() < order.count) {
-            io_uring_submit_and_wait(&ring_, 1);
+            const int submitted = io_uring_submit_and_wait(&ring_, 1);
+            if (submitted < 0 && submitted != -EINTR) bench::die("the ring does not work");
             unsigned head = 0;
             unsigned seen = 0;
             io_uring_cqe* event = nullptr;
             io_uring_for_each_cqe(&ring_, head, event) {
                 ++seen;
-                if (event->user_data == of_close) continue;  // of a socket that never came to be
+                if (event->user_data == nobody) continue;
                 const auto slot = static_cast<unsigned>(event->user_data);
                 have_room();
                 if (!ended(slot, event->res, account)) continue;
@@ -85,9 +93,10 @@ class Checks {
 
     io_uring_sqe* next() { return io_uring_get_sqe(&ring_); }
 
+    /// All but the receive.
     static void finish(io_uring_sqe* request, unsigned slot, unsigned flags) {
-        request->flags = static_cast<std::uint8_t>(flags);
-        request->user_data = slot;
+        request->flags = static_cast<std::uint8_t>(flags | IOSQE_CQE_SKIP_SUCCESS | (CHAINED ? IOSQE_IO_LINK : 0U));
+        request->user_data = CHAINED ? slot : nobody;
     }
 
     /// Requires: the slot is free, or what closes it is queued already.
@@ -95,19 +104,18 @@ class Checks {
         Connection& connection = connections_[slot];
         connection.began_ns = bench::now_ns();
         connection.reply.begin();
-        constexpr unsigned link = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
         const auto file = static_cast<int>(slot);
         io_uring_sqe* request = next();
         io_uring_prep_socket_direct(request, AF_INET, SOCK_STREAM, 0, slot, 0);
-        finish(request, slot, link);
+        finish(request, slot, 0);
         request = next();
         const auto* address = reinterpret_cast<const sockaddr*>(&target_.address);
         io_uring_prep_connect(request, file, address, sizeof target_.address);
-        finish(request, slot, link | IOSQE_FIXED_FILE);
+        finish(request, slot, IOSQE_FIXED_FILE);
         request = next();
         const std::string& text = target_.request;
         io_uring_prep_send(request, file, text.data(), text.size(), MSG_NOSIGNAL | MSG_WAITALL);
-        finish(request, slot, link | IOSQE_FIXED_FILE);
+        finish(request, slot, IOSQE_FIXED_FILE);
         receive(slot);
     }
 
@@ -117,14 +125,15 @@ class Checks {
         io_uring_sqe* const request = next();
         io_uring_prep_recv(request, static_cast<int>(slot), room.data(), room.size(), 0);
         request->ioprio = IORING_RECVSEND_POLL_FIRST;
-        finish(request, slot, IOSQE_FIXED_FILE);
+        request->flags = IOSQE_FIXED_FILE;
+        request->user_data = slot;
     }
 
     void close(unsigned slot) {
         io_uring_sqe* const request = next();
         io_uring_prep_close_direct(request, slot);
         request->flags = IOSQE_CQE_SKIP_SUCCESS;
-        request->user_data = of_close;
+        request->user_data = nobody;
     }
 
     /// A chain does not reach across two submissions.
