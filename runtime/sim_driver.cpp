@@ -73,7 +73,7 @@ std::span<const int> possible_errors(op_kind kind) noexcept {
     static constexpr int accepting[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED};
     static constexpr int receiving[] = {ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM};
     static constexpr int sending[] = {ECONNRESET, EPIPE, ETIMEDOUT, ENOBUFS, ENOMEM};
-    static constexpr int receiving_message[] = {ECONNREFUSED, ENOMEM};
+    static constexpr int receiving_message[] = {ENOMEM};  // datagrams that come back are told to connected sockets
     static constexpr int sending_message[] = {ENETUNREACH, EPERM, ENOBUFS, ENOMEM};
     static constexpr int setting[] = {ENOPROTOOPT, ENOMEM};
     static constexpr int polling[] = {ENOMEM};

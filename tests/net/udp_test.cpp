@@ -1,10 +1,13 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 
 #include <torc/net/udp.hpp>
 #include <torc/runtime.hpp>
+#include <torc/runtime/sim.hpp>
 
 #include "leak_check.hpp"
 #include "steps.hpp"
@@ -49,6 +52,27 @@ TEST_SUITE("udp") {
             const Datagram cut = co_await one.receive_from(buffer);
             CHECK(cut.size_bytes == 4);
             CHECK(cut.truncated);
+        });
+    }
+
+    TEST_CASE("a datagram that nobody takes fails neither what is sent nor what is received after it") {
+        run_clean([]() -> task<> {
+            UdpSocket one = UdpSocket::bind(Address::loopback(0));
+            Address nobody;
+            {
+                UdpSocket gone = UdpSocket::bind(Address::loopback(0));
+                nobody = gone.local();
+                co_await gone.close();
+            }
+            std::array<std::byte, 8> buffer;
+            for (int round = 0; round < 3; ++round) {
+                co_await one.send_to(bytes("lost"), nobody);
+                co_await one.send_to(bytes("mine"), one.local());
+                const Datagram received = co_await one.receive_from(buffer);
+                CHECK(received.from == one.local());
+            }
+            const std::span<const int> possible = sim::possible_errors(op_kind::receive_message);
+            CHECK(std::ranges::find(possible, ECONNREFUSED) == possible.end());
         });
     }
 

@@ -87,7 +87,8 @@ class UdpSocket {
     }
     /// Receives one datagram, of any length, also 0.
     /// Lifetime: `buffer` is the kernel's until this completes, even when cancelled.
-    /// Errors:   connection_refused where an earlier datagram came back; `errc::busy`, `errc::closed`.
+    /// Errors:   `errc::busy`, `errc::closed`. That nobody took an earlier datagram is none: the socket is connected to
+    ///           nobody, and the kernel tells only those that are.
     [[nodiscard]] receive_datagram_awaitable receive_from(std::span<std::byte> buffer) noexcept {
         return {socket_.get(), buffer};
     }
