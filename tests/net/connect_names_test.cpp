@@ -16,6 +16,7 @@
 #include <torc/runtime/gather.hpp>
 #include <torc/runtime/offload.hpp>
 #include <torc/runtime/race.hpp>
+#include <torc/runtime/time.hpp>
 
 #include "dns_server.hpp"
 #include "leak_check.hpp"
@@ -156,9 +157,18 @@ TEST_CASE("IPv4 addresses that come when connecting has begun are used when it f
     server.set("site.test", both_but(DnsRecords::type_a, be_held));
     with_names(server, [&]() -> task<> {
         const Listeners listeners = Listeners::only_v4();
-        const auto [peer, released] =
-            co_await torc::gather(connected("site.test", listeners.port), release_when_asked(server, "site.test"));
-        CHECK(peer == "127.0.0.1");
+        torc::net::Resolution names = resolver().look_up("site.test", listeners.port);
+        co_await names.usable(1h);
+        // From here on who waits for the name has nothing else to wait for: the attempt has failed.
+        const auto release_when_awaited = [](DnsServer& held) -> task<> {
+            while (torc::Executor::here().dump_tasks().find("resolve site.test") == std::string::npos) {
+                co_await torc::yield();
+            }
+            held.release("site.test");
+        };
+        auto connecting = TcpStream::connect(std::move(names), patient());
+        auto [stream, released] = co_await torc::gather(std::move(connecting), release_when_awaited(server));
+        CHECK(stream.peer().ip_string() == "127.0.0.1");
     });
 }
 
