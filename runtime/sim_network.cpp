@@ -13,7 +13,8 @@
 // so nothing that was sent before it comes after it.
 //
 // An end whose connection is over by a reset, a crash or lost patience is forgotten by its host, as a kernel forgets
-// it: it repeats nothing, and all that comes for it is answered with a reset.
+// it: it repeats nothing, and all that comes for it is answered with a reset. What it had sent and a cut held up is
+// lost then, and what was sent behind that may still arrive, but never reaches the reader.
 //
 // What a call gives for each state of a socket is what Linux gives: bytes that arrived before anything else, then the
 // end, then an error, once; after that the end again, and for who sends EPIPE.
@@ -122,6 +123,12 @@ void Network::arrive(const std::shared_ptr<Connection>& connection, std::size_t 
             break_end(*connection, reader, ECONNRESET);
             continue;
         }
+        if (pipe.torn) {
+            // It says to the reader's host that something is missing, which asks for that, and is told by the sender's
+            // that there is no such connection.
+            put(connection, reader, {}, segment::refusal);
+            continue;
+        }
         connection->passed_bytes += came.bytes.size();
         if (connection->ends[reader] < 0 || connection->forgotten[reader]) {
             // The end of the other side is the only thing that a closed socket still waits for.
@@ -151,7 +158,7 @@ void Network::hold(const std::shared_ptr<Connection>& connection, std::size_t re
     std::erase_if(pipe.on_the_way, [&](const Pipe::Segment& each) {
         if (each.arrival > agenda_.now() || each.what == segment::refusal) return false;
         if (each.what != segment::reset && !connection->forgotten[sender]) return false;
-        pipe.on_the_way_bytes -= each.bytes.size();
+        pipe.lose(each);
         return true;
     });
     if (pipe.on_the_way.empty() || pipe.patience_ends != Clock::time_point{}) return;
@@ -192,7 +199,7 @@ void Network::break_end(Connection& connection, std::size_t side, int error) {
     Pipe& sent = connection.to[1 - side];
     std::erase_if(sent.on_the_way, [&](const Pipe::Segment& each) {
         if (each.arrival > agenda_.now() || each.what == segment::refusal) return false;
-        sent.on_the_way_bytes -= each.bytes.size();
+        sent.lose(each);
         return true;
     });
     Socket* const end = socket(connection.ends[side]);

@@ -81,9 +81,15 @@ struct Pipe {
     Clock::time_point link_free{};
     bool ended = false;  // the sender has sent its last segment
     bool end_arrived = false;
+    bool torn = false;                  // something that was sent is lost for good, and nothing behind it can be read
     Clock::time_point patience_ends{};  // when the connection fails if what waits in a cut still waits then
 
     [[nodiscard]] std::size_t unread_bytes() const noexcept { return arrived.size() - taken_bytes; }
+    /// A segment is not going to arrive; it is taken off the way by who says so.
+    void lose(const Segment& segment) noexcept {
+        on_the_way_bytes -= segment.bytes.size();
+        torn = torn || segment.what == Segment::kind::bytes || segment.what == Segment::kind::end;
+    }
 };
 
 struct Connection {

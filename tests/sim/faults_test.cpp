@@ -238,6 +238,25 @@ TEST_SUITE("sim: cuts") {
         });
     }
 
+    TEST_CASE("what was sent behind something that is lost for good is never read") {
+        sim::run(1, plain(), [](sim::World& world) -> task<> {
+            Pair pair = co_await connected_pair(world);
+            co_await pair.server.send("unread, so that the client's close is a reset");
+            co_await sleep_for(1s);
+            world.partition("client", "server");
+            co_await pair.client.send("held up, and lost with its sender, ");
+            co_await sleep_for(5ms);
+            co_await pair.client.send("this too, ");
+            co_await sleep_for(6ms);
+            co_await pair.client.send("but not this: it is on its way when the cut heals");
+            co_await sleep_for(1ms);
+            co_await pair.client.close();
+            co_await sleep_for(4ms);
+            world.heal("client", "server");
+            CHECK(co_await receive_failure(pair.server) == std::errc::connection_reset);
+        });
+    }
+
     TEST_CASE("a close in a cut is heard of when it heals; a reset is not, until the other end sends") {
         sim::run(1, plain(), [](sim::World& world) -> task<> {
             add_two_hosts(world);
