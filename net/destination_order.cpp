@@ -9,8 +9,7 @@
 #include <cstring>
 
 // Theory of operation. Every address is looked at as one of IPv6, IPv4 mapped into it, as the RFC has it. What the
-// rules compare is worked out once for each destination; a stable sort then goes through the rules, so that the last
-// one, "leave the order unchanged", needs no words.
+// rules compare is worked out once for each destination; the last rule, "leave the order unchanged", is its place.
 
 namespace torc::net::dns {
 
@@ -83,6 +82,7 @@ int scope_of(const Ip& ip, bool v4) {
 
 struct Destination {
     Address address;
+    std::size_t place = 0;
     bool reachable = false;
     bool same_scope = false;
     bool same_label = false;
@@ -109,12 +109,13 @@ Destination examined(const Address& address, const Address& source) {
 
 /// Whether one comes before the other, by the rules in their order.
 bool before(const Destination& one, const Destination& other) {
-    if (one.reachable != other.reachable) return one.reachable;                        // 1
-    if (one.same_scope != other.same_scope) return one.same_scope;                     // 2
-    if (one.same_label != other.same_label) return one.same_label;                     // 5
-    if (one.precedence != other.precedence) return one.precedence > other.precedence;  // 6
-    if (one.scope != other.scope) return one.scope < other.scope;                      // 8
-    return one.common_prefix > other.common_prefix;                                    // 9
+    if (one.reachable != other.reachable) return one.reachable;                                    // 1
+    if (one.same_scope != other.same_scope) return one.same_scope;                                 // 2
+    if (one.same_label != other.same_label) return one.same_label;                                 // 5
+    if (one.precedence != other.precedence) return one.precedence > other.precedence;              // 6
+    if (one.scope != other.scope) return one.scope < other.scope;                                  // 8
+    if (one.common_prefix != other.common_prefix) return one.common_prefix > other.common_prefix;  // 9
+    return one.place < other.place;                                                                // 10
 }
 
 }  // namespace
@@ -123,8 +124,11 @@ void order_destinations(std::vector<Address>& destinations, const SourceOf& sour
     if (destinations.size() < 2) return;
     std::vector<Destination> examined_ones;
     examined_ones.reserve(destinations.size());
-    for (const Address& each : destinations) examined_ones.push_back(examined(each, source_of(each)));
-    std::ranges::stable_sort(examined_ones, before);
+    for (const Address& each : destinations) {
+        examined_ones.push_back(examined(each, source_of(each)));
+        examined_ones.back().place = examined_ones.size();
+    }
+    std::ranges::sort(examined_ones, before);
     std::ranges::transform(examined_ones, destinations.begin(), &Destination::address);
 }
 

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <iterator>
 #include <new>
 
 #include "destination_order.hpp"
@@ -133,8 +134,15 @@ void ResolutionState::take_in() {
     if (!more) return;
     Driver& driver = resolver_->executor().driver();
     order_destinations(untaken_, [&driver](const Address& destination) { return source_of(driver, destination); });
-    if (preference_ == family_preference::v4_first) std::ranges::stable_partition(untaken_, &Address::is_v4);
-    if (preference_ == family_preference::v6_first) std::ranges::stable_partition(untaken_, &Address::is_v6);
+    if (preference_ == family_preference::v4_first || preference_ == family_preference::v6_first) {
+        std::vector<Address> arranged;
+        arranged.reserve(untaken_.size());
+        for (const bool first : {true, false}) {
+            std::ranges::copy_if(untaken_, std::back_inserter(arranged),
+                                 [&](const Address& address) { return (address.is_v4() == v4_begins()) == first; });
+        }
+        untaken_ = std::move(arranged);
+    }
 }
 
 std::optional<Address> ResolutionState::next() {
