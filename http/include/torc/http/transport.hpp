@@ -1,9 +1,11 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 #include <variant>
 
 #include <torc/net/tls_stream.hpp>
+#include <torc/runtime/timeout.hpp>
 
 /// What HTTP is spoken over: TCP, or TLS over it.
 namespace torc::http {
@@ -11,41 +13,59 @@ namespace torc::http {
 namespace detail {
 
 /// Awaits either an operation on a plain socket, which needs no coroutine, or a task of TLS.
-template <class Operation, class T>
+template <class Plain, class Encrypted>
 class [[nodiscard]] either_awaitable {
    public:
-    explicit either_awaitable(Operation plain) noexcept : wait_(std::in_place_index<0>, std::move(plain)) {}
-    explicit either_awaitable(task<T> tls) noexcept : wait_(std::in_place_index<1>, std::move(tls)) {}
+    explicit either_awaitable(Plain plain) noexcept : wait_(std::in_place_index<0>, std::move(plain)) {}
+    explicit either_awaitable(Encrypted tls) noexcept : wait_(std::in_place_index<1>, std::move(tls)) {}
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         if (auto* plain = std::get_if<0>(&wait_)) return plain->await_suspend(self);
-        awaiter_.emplace(std::move(*std::get_if<1>(&wait_)).operator co_await());
-        return awaiter_->await_suspend(self);
+        return encrypted().await_suspend(self);
     }
-    T await_resume() {
+    auto await_resume() {
         if (auto* plain = std::get_if<0>(&wait_)) return plain->await_resume();
-        return awaiter_->await_resume();
+        return encrypted().await_resume();
     }
     /// For as_result.
-    result<T> take() {
+    auto take() {
         if (auto* plain = std::get_if<0>(&wait_)) return plain->take();
+        using taken = decltype(std::get_if<0>(&wait_)->take());
         try {
-            if constexpr (std::is_void_v<T>) {
-                awaiter_->await_resume();
-                return {};
+            if constexpr (std::is_void_v<typename taken::value_type>) {
+                await_resume();
+                return taken{};
             } else {
-                return awaiter_->await_resume();
+                return taken{await_resume()};
             }
         } catch (const Error& error) {
-            return std::unexpected{error};
+            return taken{std::unexpected{error}};
         }
+    }
+    /// For with_timeout and with_deadline.
+    auto limited(torc::detail::time_limit most) && {
+        using limited_plain = decltype(torc::detail::limit(most, std::declval<Plain>()));
+        using limited_tls = decltype(torc::detail::limit(most, std::declval<Encrypted>()));
+        using limited_either = either_awaitable<limited_plain, limited_tls>;
+        if (auto* plain = std::get_if<0>(&wait_)) {
+            return limited_either{torc::detail::limit(most, std::move(*plain))};
+        }
+        return limited_either{torc::detail::limit(most, std::move(*std::get_if<1>(&wait_)))};
     }
 
    private:
-    std::variant<Operation, task<T>> wait_;
-    std::optional<typename task<T>::awaiter> awaiter_;
+    [[nodiscard]] decltype(auto) encrypted() noexcept {
+        auto* const tls = std::get_if<1>(&wait_);
+        if constexpr (torc::detail::is_task<Encrypted>) {
+            return typename Encrypted::awaiter{tls->state()};
+        } else {
+            return (*tls);
+        }
+    }
+
+    std::variant<Plain, Encrypted> wait_;
 };
 
 }  // namespace detail
@@ -55,8 +75,8 @@ class [[nodiscard]] either_awaitable {
 /// Requires: one reader and one writer at a time.
 class Transport {
    public:
-    using receive_awaitable = detail::either_awaitable<net::slice_awaitable, BufferSlice>;
-    using send_awaitable = detail::either_awaitable<net::send_awaitable, void>;
+    using receive_awaitable = detail::either_awaitable<net::slice_awaitable, task<BufferSlice>>;
+    using send_awaitable = detail::either_awaitable<net::send_awaitable, task<>>;
 
     Transport(net::TcpStream plain) noexcept : stream_(std::move(plain)) {}
     Transport(net::TlsStream encrypted) noexcept : stream_(std::move(encrypted)) {}

@@ -21,6 +21,9 @@ class leaf : public awaited {
     /// task is made ready now or later, never resumed from here.
     virtual void cancel() noexcept = 0;
 
+    /// Makes `enter` refuse as in a cancelled scope. Requires: not awaited yet.
+    void cancel_unbegun() noexcept { cancelled_ = true; }
+
    protected:
     // An awaitable moves only before `enter`, when there is nothing here to take along: movable ones start a new leaf.
     ~leaf() = default;
@@ -28,10 +31,8 @@ class leaf : public awaited {
     /// False if there is nothing to suspend for: the scope is cancelled.
     [[nodiscard]] bool enter(task_state& task) noexcept {
         task_ = &task;
-        if (task.scope->cancelled()) {
-            cancelled_ = true;
-            return false;
-        }
+        cancelled_ = cancelled_ || task.scope->cancelled();
+        if (cancelled_) return false;
         task.executor->suspend(task, *this);
         return true;
     }

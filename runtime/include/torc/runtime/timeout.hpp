@@ -1,5 +1,7 @@
 #pragma once
 
+#include <concepts>
+
 #include <torc/runtime/task.hpp>
 #include <torc/runtime/time.hpp>
 
@@ -8,26 +10,44 @@ namespace torc {
 
 namespace detail {
 
-/// A group of one child and one timer; the kinds differ in when the timer is armed and what its firing means.
+/// A limit as it was asked for, before the await from which a duration counts.
+struct time_limit {
+    const char* name;
+    Clock::time_point until = Clock::never;
+    Clock::duration wait{};
+    bool relative = false;
+
+    [[nodiscard]] Clock::time_point from(Clock::time_point now) const noexcept {
+        return relative ? after(now, wait) : until;
+    }
+};
+
+/// A group of one child and one timer. A shield arms the timer only when it is cancelled from outside.
 template <class T>
-class limited_awaitable : public child_group, private Timer {
+class [[nodiscard]] limited_awaitable final : public child_group, private Timer {
    public:
+    limited_awaitable(time_limit most, task<T> inner, bool shield = false) noexcept
+        : child_group(most.name, shield), Timer(fired), task_(std::move(inner)), limit_(most), shield_(shield) {}
+    limited_awaitable(limited_awaitable&& other) noexcept
+        : child_group(static_cast<child_group&&>(other)),
+          Timer(fired),
+          task_(std::move(other.task_)),
+          limit_(other.limit_),
+          shield_(other.shield_) {}
+
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_state& owner = self.promise();
         Executor& executor = *owner.executor;
-        if (!shield_) {
-            until_ = relative_ ? after(executor.now(), limit_) : until_;
-            set_deadline(until_);
-        }
+        const Clock::time_point now = executor.now();
+        const Clock::time_point until = shield_ ? Clock::never : limit_.from(now);
+        set_deadline(until);
         open(executor, &owner);
-        if (!shield_ && until_ != Clock::never) {
-            if (until_ <= executor.now()) {
-                expire();
-            } else {
-                executor.timers().arm(*this, until_);
-            }
+        if (until <= now) {
+            expire();
+        } else if (until != Clock::never) {
+            executor.timers().arm(*this, until);
         }
         start(task_.state());
         return wait();
@@ -41,30 +61,10 @@ class limited_awaitable : public child_group, private Timer {
         return task_.state().take();
     }
 
-   protected:
-    limited_awaitable(const char* name, task<T> inner, Clock::time_point until) noexcept
-        : child_group(name), Timer(fired), task_(std::move(inner)), until_(until) {}
-    limited_awaitable(const char* name, task<T> inner, Clock::duration limit, bool shield) noexcept
-        : child_group(name, shield),
-          Timer(fired),
-          task_(std::move(inner)),
-          limit_(limit),
-          relative_(true),
-          shield_(shield) {}
-    ~limited_awaitable() = default;
-    limited_awaitable(limited_awaitable&& other) noexcept
-        : child_group(static_cast<child_group&&>(other)),
-          Timer(fired),
-          task_(std::move(other.task_)),
-          until_(other.until_),
-          limit_(other.limit_),
-          relative_(other.relative_),
-          shield_(other.shield_) {}
-
    private:
     void child_finished(task_state&) noexcept override { executor().timers().disarm(*this); }
     void outer_was_cancelled() noexcept override {
-        if (!armed() && !expired_) executor().timers().arm(*this, after(executor().now(), limit_));
+        if (!armed() && !expired_) executor().timers().arm(*this, limit_.from(executor().now()));
     }
     void expire() noexcept {
         expired_ = true;
@@ -73,28 +73,92 @@ class limited_awaitable : public child_group, private Timer {
     static void fired(Timer& timer) noexcept { static_cast<limited_awaitable&>(timer).expire(); }
 
     task<T> task_;
-    Clock::time_point until_ = Clock::never;
-    Clock::duration limit_{};
-    bool relative_ = false;
-    bool shield_ = false;
+    time_limit limit_;
+    bool shield_;
     bool expired_ = false;
 };
 
-template <class T>
-struct [[nodiscard]] timeout_awaitable final : limited_awaitable<T> {
-    timeout_awaitable(Clock::duration limit, task<T> inner) noexcept
-        : limited_awaitable<T>("with_timeout", std::move(inner), limit, false) {}
+/// A leaf and one timer, which needs neither a group nor a coroutine. It stands before the leaf in the await tree, so
+/// that whoever comes first, the timer or a scope outside, is the only one to cancel it.
+template <class Leaf>
+class [[nodiscard]] limited_leaf final : public leaf, private Timer {
+   public:
+    limited_leaf(time_limit most, Leaf&& inner) noexcept : Timer(fired), inner_(std::move(inner)), limit_(most) {}
+    /// Only before it is awaited.
+    limited_leaf(limited_leaf&& other) noexcept
+        : leaf(), Timer(fired), inner_(std::move(other.inner_)), limit_(other.limit_) {}
+
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        task_ = &self.promise();
+        if (inner_.await_ready()) return false;
+        const Clock::time_point now = task_->executor->now();
+        const Clock::time_point until = limit_.from(now);
+        expired_ = until <= now;
+        if (expired_) inner_.cancel_unbegun();
+        if (!inner_.await_suspend(self)) return false;
+        if (task_->waiting_for == nullptr) return true;  // it gave way and is ready already
+        task_->waiting_for = this;
+        if (!expired_ && until != Clock::never) task_->executor->timers().arm(*this, until);
+        return true;
+    }
+    auto await_resume() -> decltype(std::declval<Leaf&>().await_resume()) {
+        task_->executor->timers().disarm(*this);
+        try {
+            return inner_.await_resume();
+        } catch (const torc::cancelled&) {
+            if (!timed_out()) throw;
+        }
+        throw_error(Error{errc::timed_out, phase::none}, task_);
+    }
+    /// For as_result.
+    template <class Inner = Leaf>
+    auto take() -> decltype(std::declval<Inner&>().take()) {
+        task_->executor->timers().disarm(*this);
+        try {
+            return inner_.take();
+        } catch (const torc::cancelled&) {
+            if (!timed_out()) throw;
+        }
+        return std::unexpected{Error{errc::timed_out, phase::none}.with_trace(trace_of(task_))};
+    }
+
+    void cancel() noexcept override {
+        if (!std::exchange(asked_, true)) inner_.cancel();
+    }
+    [[nodiscard]] std::string describe() const override { return inner_.describe() + " under " + limit_.name; }
+
+   private:
+    [[nodiscard]] bool timed_out() const noexcept { return expired_ && !task_->scope->cancelled(); }
+    static void fired(Timer& timer) noexcept {
+        auto& self = static_cast<limited_leaf&>(timer);
+        self.expired_ = true;
+        if (self.task_->waiting_for == &self) self.cancel();  // else its result is there
+    }
+
+    Leaf inner_;
+    time_limit limit_;
+    bool expired_ = false;
+    bool asked_ = false;  // to end soon
 };
-template <class T>
-struct [[nodiscard]] deadline_awaitable final : limited_awaitable<T> {
-    deadline_awaitable(Clock::time_point until, task<T> inner) noexcept
-        : limited_awaitable<T>("with_deadline", std::move(inner), until) {}
-};
-template <class T>
-struct [[nodiscard]] shield_awaitable final : limited_awaitable<T> {
-    shield_awaitable(Clock::duration grace, task<T> inner) noexcept
-        : limited_awaitable<T>("shield", std::move(inner), grace, true) {}
-};
+
+template <class A>
+inline constexpr bool is_limited_leaf = false;
+template <class Leaf>
+inline constexpr bool is_limited_leaf<limited_leaf<Leaf>> = true;
+
+/// The limited form of anything awaitable; what is one of several kinds makes its own.
+template <awaitable A>
+[[nodiscard]] auto limit(time_limit most, A&& inner) {
+    if constexpr (requires { std::forward<A>(inner).limited(most); }) {
+        return std::forward<A>(inner).limited(most);
+    } else if constexpr (std::derived_from<A, leaf> && !is_limited_leaf<A>) {
+        return limited_leaf<A>{most, std::forward<A>(inner)};
+    } else {
+        return limited_awaitable<task_result_t<A>>{most, as_task(std::forward<A>(inner))};
+    }
+}
 
 }  // namespace detail
 
@@ -103,13 +167,13 @@ struct [[nodiscard]] shield_awaitable final : limited_awaitable<T> {
 ///         cancellation from outside stays `cancelled`. Of nested limits the nearest rules.
 template <awaitable A>
 [[nodiscard]] auto with_timeout(Clock::duration limit, A&& inner) {
-    return detail::timeout_awaitable<task_result_t<A>>{limit, as_task(std::forward<A>(inner))};
+    return detail::limit({.name = "with_timeout", .wait = limit, .relative = true}, std::forward<A>(inner));
 }
 
 /// The same with a point in time on the executor's clock. One that has passed still runs `inner` to its first await.
 template <awaitable A>
 [[nodiscard]] auto with_deadline(Clock::time_point until, A&& inner) {
-    return detail::deadline_awaitable<task_result_t<A>>{until, as_task(std::forward<A>(inner))};
+    return detail::limit({.name = "with_deadline", .until = until}, std::forward<A>(inner));
 }
 
 /// Keeps a cancellation from outside away from `inner`, for clean-up that has to await; but once it has come, for no
@@ -117,7 +181,8 @@ template <awaitable A>
 /// Errors: what `inner` throws; `cancelled` if the grace ran out. After it the surroundings are as cancelled as before.
 template <awaitable A>
 [[nodiscard]] auto shield(Clock::duration grace, A&& inner) {
-    return detail::shield_awaitable<task_result_t<A>>{grace, as_task(std::forward<A>(inner))};
+    return detail::limited_awaitable<task_result_t<A>>{
+        {.name = "shield", .wait = grace, .relative = true}, as_task(std::forward<A>(inner)), true};
 }
 
 /// The nearest deadline that the running task is under, `Clock::never` if none. Requires: called from a task.
