@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <steps.hpp>
+#include <string>
 #include <vector>
 
 #include <torc/net/listener.hpp>
@@ -14,7 +15,7 @@
 
 // Several executors at once, each on a thread of its own. Every case ends by asking each of them what is left: inside,
 // when its root has ended, for operations, descriptors, timers, buffers and frames; outside, when its thread ends, for
-// frames again; and at last the process for descriptors.
+// frames again; and at last the process for what the drivers themselves had open.
 //
 // Ends by error are printed to standard error; that is part of what they do.
 
@@ -58,10 +59,18 @@ task<> on_account(Ledger& ledger, const std::function<task<>(unsigned)>& root, u
     co_await std::move(mine);
 }
 
+/// Rings, epolls and what wakes them, in the whole process. (Not all of its descriptors: a sanitizer has some, too.)
+std::size_t drivers_open() {
+    const std::string files = test::open_files::now().list;
+    std::size_t count = 0;
+    for (std::size_t at = files.find("anon_inode:"); at != files.npos; at = files.find("anon_inode:", at + 1)) ++count;
+    return count;
+}
+
 /// `run_on_cores`, and that it left nothing behind on any of them.
 int run_cores(unsigned cores, const std::function<task<>(unsigned core)>& root) {
     FramesAtEnd::left.clear();
-    const test::leak_check leaks;
+    const std::size_t drivers_before = drivers_open();
     Ledger ledger;
     const int status = run_on_cores(cores, [&](unsigned core) { return on_account(ledger, root, core); });
     CHECK(ledger.left.size() == cores);
@@ -70,6 +79,8 @@ int run_cores(unsigned cores, const std::function<task<>(unsigned core)>& root) 
         CHECK(each.frames == 0);
     }
     CHECK(FramesAtEnd::left == std::vector<std::ptrdiff_t>(cores - 1, 0));
+    CHECK(torc::detail::live_frames() == 0);
+    CHECK(drivers_open() == drivers_before);
     return status;
 }
 
@@ -81,7 +92,8 @@ task<> talk(net::TcpListener& listener, int rounds) {
         co_await client.send("question");
         const BufferSlice question = co_await server.receive();
         co_await server.send(question.bytes());
-        CHECK((co_await client.receive()).size() == question.size());
+        const BufferSlice answer = co_await client.receive();
+        CHECK(answer.size() == question.size());
     }
 }
 
