@@ -1,8 +1,14 @@
 #include <torc/runtime/timer.hpp>
 
+#include <algorithm>
 #include <utility>
 
 #include <torc/runtime/assert.hpp>
+
+// Theory of operation. Nearly every timer is a limit that is not reached: it is disarmed long before its deadline. So a
+// timer goes into an unsorted list first, of which only the first deadline is kept, or an earlier one that was disarmed
+// since. When that has come all that are still in the list are put into the heap, once each, and the heap says which
+// are due.
 
 namespace torc::detail {
 
@@ -47,9 +53,13 @@ void TimerQueue::arm(Timer& timer, Clock::time_point deadline) noexcept {
     TORC_ASSERT(!timer.armed_, "a timer was armed twice");
     timer.deadline_ = deadline;
     timer.order_ = order_++;
-    timer.child_ = timer.sibling_ = timer.previous_ = nullptr;
     timer.armed_ = true;
-    root_ = meld(root_, &timer);
+    timer.sorted_ = false;
+    timer.previous_ = nullptr;
+    timer.sibling_ = recent_;
+    if (recent_ != nullptr) recent_->previous_ = &timer;
+    recent_ = &timer;
+    recent_until_ = std::min(recent_until_, deadline);
     ++size_;
 }
 
@@ -57,6 +67,12 @@ void TimerQueue::disarm(Timer& timer) noexcept {
     if (!timer.armed_) return;
     timer.armed_ = false;
     --size_;
+    if (!timer.sorted_) {
+        (timer.previous_ != nullptr ? timer.previous_->sibling_ : recent_) = timer.sibling_;
+        if (timer.sibling_ != nullptr) timer.sibling_->previous_ = timer.previous_;
+        if (recent_ == nullptr) recent_until_ = Clock::never;
+        return;
+    }
     if (&timer == root_) {
         root_ = meld_siblings(timer.child_);
         return;
@@ -66,9 +82,19 @@ void TimerQueue::disarm(Timer& timer) noexcept {
     root_ = meld(root_, meld_siblings(timer.child_));
 }
 
+void TimerQueue::sort_recent() noexcept {
+    while (recent_ != nullptr) {
+        Timer& timer = *std::exchange(recent_, recent_->sibling_);
+        timer.child_ = timer.sibling_ = timer.previous_ = nullptr;
+        timer.sorted_ = true;
+        root_ = meld(root_, &timer);
+    }
+    recent_until_ = Clock::never;
+}
+
 void TimerQueue::fire(Clock::time_point now) noexcept {
-    const std::uint64_t first_of_next_call = order_;
-    while (root_ != nullptr && root_->deadline_ <= now && root_->order_ < first_of_next_call) {
+    if (recent_until_ <= now) sort_recent();
+    while (root_ != nullptr && root_->deadline_ <= now) {
         Timer& due = *root_;
         disarm(due);
         due.fired_(due);
