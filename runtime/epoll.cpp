@@ -8,10 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <deque>
+#include <memory>
 #include <new>
 #include <optional>
 #include <system_error>
+#include <vector>
 
 #include <torc/runtime/assert.hpp>
 #include <torc/runtime/error.hpp>
@@ -53,7 +54,11 @@ struct FileState {
     Waiters read;
     Waiters write;
     bool registered = false;
+    bool ending = false;  // an end of the stream or an error was announced, for which there is no other edge
 };
+
+constexpr std::size_t block_files = 64;
+using FileBlock = std::array<FileState, block_files>;
 
 class EpollDriver final : public Driver {
    public:
@@ -84,17 +89,19 @@ class EpollDriver final : public Driver {
 
     /// What is waiting on a descriptor; null if nothing ever has.
     [[nodiscard]] FileState* known_state_of(int fd) noexcept {
-        return static_cast<std::size_t>(fd) < files_.size() ? &files_[static_cast<std::size_t>(fd)] : nullptr;
+        const auto index = static_cast<std::size_t>(fd);
+        return index / block_files < files_.size() ? &(*files_[index / block_files])[index % block_files] : nullptr;
     }
     [[nodiscard]] FileState& state_of(int fd) {
-        if (static_cast<std::size_t>(fd) >= files_.size()) files_.resize(static_cast<std::size_t>(fd) + 64);
-        return files_[static_cast<std::size_t>(fd)];
+        FileState* known = known_state_of(fd);
+        for (; known == nullptr; known = known_state_of(fd)) files_.push_back(std::make_unique<FileBlock>());
+        return *known;
     }
 
     int epoll_fd_ = -1;
     int wake_fd_ = -1;
-    bool nanoseconds_ = true;      // epoll_pwait2, Linux 5.11
-    std::deque<FileState> files_;  // a deque: growing moves nothing, and lists are worked on meanwhile
+    bool nanoseconds_ = true;                        // epoll_pwait2, Linux 5.11
+    std::vector<std::unique_ptr<FileBlock>> files_;  // blocks: growing moves no list, for they are worked on meanwhile
     Waiters cancelled_;
     std::array<epoll_event, 256> events_{};
 };
@@ -186,8 +193,10 @@ void EpollDriver::turn(Clock::time_point deadline) {
             continue;
         }
         constexpr std::uint32_t for_both = EPOLLERR | EPOLLHUP;
-        if ((event.events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | for_both)) != 0) retry(state_of(event.data.fd).read);
-        if ((event.events & (EPOLLOUT | for_both)) != 0) retry(state_of(event.data.fd).write);
+        FileState& state = state_of(event.data.fd);
+        if ((event.events & (EPOLLRDHUP | for_both)) != 0) state.ending = true;
+        if ((event.events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | for_both)) != 0) retry(state.read);
+        if ((event.events & (EPOLLOUT | for_both)) != 0) retry(state.write);
     }
 }
 
@@ -280,7 +289,7 @@ void EpollDriver::forget(int fd) noexcept {
     FileState* const state = known_state_of(fd);
     if (state == nullptr || !state->registered || state->read.first != nullptr || state->write.first != nullptr) return;
     ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr);
-    state->registered = false;
+    state->registered = state->ending = false;
 }
 
 std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept {
@@ -331,7 +340,7 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
         }
         case op_kind::shutdown: return ::shutdown(fd, op.flags) == 0 ? 0 : -errno;
         case op_kind::close: {
-            if (FileState* const state = known_state_of(fd)) state->registered = false;
+            if (FileState* const state = known_state_of(fd)) state->registered = state->ending = false;
             return ::close(fd) == 0 ? 0 : -errno;
         }
     }
@@ -368,8 +377,12 @@ std::optional<int> EpollDriver::attempt_receive(operation& op, int& buffer_id) n
             buffer_id = id;
             return result;
         }
+        const bool all_of_it = static_cast<std::size_t>(*result) < buffer.size();
         finish(op, *result, true, id);
         if (op.cancel_requested) return -ECANCELED;
+        // What was short took all there was; for more there will be an edge (epoll(7)).
+        const FileState* const state = known_state_of(op.file->value);
+        if (all_of_it && state != nullptr && !state->ending) return std::nullopt;
     }
 }
 
