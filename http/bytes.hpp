@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -44,18 +45,48 @@ constexpr bool is_token_char(char c) noexcept { return token_chars(c); }
 /// Field values and reason phrases (RFC 9110, 5.5): visible characters, space, tab and obs-text; no control bytes.
 inline constexpr ByteSet text_chars = ByteSet{}.range(0x20, 0x7e).range(0x80, 0xff).these("\t");
 
+/// Whether `text` may stand in a line: `text_chars`, written so that compilers can look at many bytes at once.
+constexpr bool is_text(std::string_view text) noexcept {
+    std::uint8_t bad = 0;
+    for (const char c : text) {
+        const auto byte = static_cast<std::uint8_t>(c);
+        const auto control = static_cast<std::uint8_t>(byte < 0x20);
+        const auto tab = static_cast<std::uint8_t>(byte == '\t');
+        const auto rubout = static_cast<std::uint8_t>(byte == 0x7f);
+        bad |= static_cast<std::uint8_t>((control & ~tab) | rubout);
+    }
+    return bad == 0;
+}
+
 /// Request targets: visible ASCII only.
 inline constexpr ByteSet target_chars = ByteSet{}.range(0x21, 0x7e);
 
 inline bool equals_ignoring_case(std::string_view a, std::string_view b) noexcept {
-    return a.size() == b.size() &&
-           std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return to_lower(x) == to_lower(y); });
+    if (a.size() != b.size()) return false;
+    for (std::size_t at = 0; at < a.size(); ++at) {
+        if (a[at] != b[at] && to_lower(a[at]) != to_lower(b[at])) return false;
+    }
+    return true;
 }
 
 constexpr std::string_view trim_spaces(std::string_view text) noexcept {
     while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
     while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
     return text;
+}
+
+/// Appends all the parts, having made room for them once.
+inline void append_all(std::string& out, std::initializer_list<std::string_view> parts) {
+    std::size_t size = out.size();
+    for (const std::string_view part : parts) size += part.size();
+    out.resize_and_overwrite(size, [&, before = out.size()](char* text, std::size_t) {  // libstdc++ 12 may say more
+        char* end = text + before;
+        for (const std::string_view part : parts) {
+            std::char_traits<char>::copy(end, part.data(), part.size());
+            end += part.size();
+        }
+        return size;
+    });
 }
 
 /// Text of a peer as it may stand in an error's sentence: no control bytes, no more than a line of it.

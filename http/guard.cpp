@@ -12,7 +12,8 @@
 // stands before a colon, framing fields stand at most once, and never both of them.
 //
 // Lines are validated when they are complete, single bytes as they come. Limits are applied byte by byte, so that where
-// the input was split never decides which error is found.
+// the input was split never decides which error is found. The rest of a line that lies whole in the input is taken at
+// once if nothing is wrong with it; if anything is, byte by byte as well.
 
 namespace torc::http {
 namespace {
@@ -52,7 +53,22 @@ bool is_target(std::string_view method, std::string_view target) {
 
 }  // namespace
 
+bool LineScanner::take_whole(std::span<const std::byte>& in, std::string& out, const Bounds& bounds) const {
+    if (carriage_return_) return false;
+    const std::string_view bytes{reinterpret_cast<const char*>(in.data()), in.size()};
+    const std::size_t line_feed = bytes.find('\n');
+    if (line_feed == std::string_view::npos || line_feed == 0 || bytes[line_feed - 1] != '\r') return false;
+    const std::string_view line = bytes.substr(0, line_feed - 1);
+    const bool too_long = out.size() - begin_ + line.size() > bounds.line_bytes;
+    const bool too_much = out.size() + line.size() > bounds.total_bytes;
+    if (too_long || too_much || !is_text(line)) return false;
+    out.append(bytes, 0, line_feed + 1);
+    in = in.subspan(line_feed + 1);
+    return true;
+}
+
 result<bool> LineScanner::take(std::span<const std::byte>& in, std::string& out, const Bounds& bounds, phase where) {
+    if (take_whole(in, out, bounds)) return true;
     while (!in.empty()) {
         const char* bytes = reinterpret_cast<const char*>(in.data());
         if (carriage_return_) {
@@ -163,16 +179,19 @@ result<void> HeadReader::add_field(Headers& into, std::string_view line, const L
     const std::size_t begin = static_cast<std::size_t>(padded.data() - into.buffer_.data());
     const std::size_t before = value.empty() ? padded.size() : static_cast<std::size_t>(value.data() - padded.data());
     const std::size_t behind = before + value.size();
-    into.buffer_.replace(begin, before, before, ' ');
-    into.buffer_.replace(begin + behind, padded.size() - behind, padded.size() - behind, ' ');
+    char* const first = into.buffer_.data() + begin;
+    std::replace(first, first + before, '\t', ' ');
+    std::replace(first + behind, first + padded.size(), '\t', ' ');
     return {};
 }
 
 result<void> read_request_line(std::string_view line, RequestHead& head) {
     const std::size_t first = line.find(' ');
     const std::string_view method = line.substr(0, first);
-    if (!is_token(method)) return bad(errc::bad_message, quoted(line) + " is not an HTTP request");
-    if (!is_known_method(method)) return bad(errc::unknown_method, "the method " + quoted(method) + " is not known");
+    if (!is_known_method(method)) {
+        if (!is_token(method)) return bad(errc::bad_message, quoted(line) + " is not an HTTP request");
+        return bad(errc::unknown_method, "the method " + quoted(method) + " is not known");
+    }
     if (first == std::string_view::npos) return bad(errc::bad_message, quoted(line) + " is not an HTTP request");
     const std::string_view rest = line.substr(first + 1);
     const std::size_t second = rest.find(' ');
@@ -248,10 +267,15 @@ result<Framing> read_framing(const Headers& headers, int minor_version) {
 }
 
 result<void> check_host(const RequestHead& head) {
-    const std::size_t count = head.headers.count("Host");
+    std::size_t count = 0;
+    std::string_view host;
+    for (const auto& [name, value] : head.headers) {
+        if (!equals_ignoring_case(name, "Host")) continue;
+        ++count;
+        host = value;
+    }
     if (count == 0 && head.minor_version >= 1) return bad(errc::bad_message, "the request has no Host header");
     if (count > 1) return bad(errc::bad_message, "there is more than one Host header");
-    const std::string_view host = head.headers.get_or("Host", "");
     if (!std::ranges::all_of(host, [](char c) { return host_chars(c); })) {
         return bad(errc::bad_message, "the Host header " + quoted(host) + " is not a host and port");
     }

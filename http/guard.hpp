@@ -42,6 +42,8 @@ class LineScanner {
     }
 
    private:
+    bool take_whole(std::span<const std::byte>& in, std::string& out, const Bounds& bounds) const;
+
     std::size_t begin_ = 0;
     bool carriage_return_ = false;
 };

@@ -37,8 +37,8 @@ std::string Headers::fault_of(std::string_view name, std::string_view value) {
 
 Headers::Entry Headers::store(std::string_view name, std::string_view value) {
     value = trim_spaces(value);
-    if (std::string fault = fault_of(name, value); !fault.empty()) {
-        throw Error{make_error_code(errc::bad_header), phase::none, {}, std::move(fault)};
+    if (!is_token(name) || !is_text(value)) {
+        throw Error{make_error_code(errc::bad_header), phase::none, {}, fault_of(name, value)};
     }
     if (buffer_.size() + name.size() + value.size() > std::numeric_limits<std::uint32_t>::max()) {
         throw Error{make_error_code(errc::bad_header), phase::none, {}, "the headers are larger than 4 GiB together"};
@@ -58,7 +58,7 @@ Headers::Entry Headers::store(std::string_view name, std::string_view value) {
     entry.name_size = static_cast<std::uint32_t>(name.size());
     entry.value = static_cast<std::uint32_t>(buffer_.size() + name.size());
     entry.value_size = static_cast<std::uint32_t>(value.size());
-    buffer_.append(name).append(value);
+    append_all(buffer_, {name, value});
     return entry;
 }
 
@@ -68,6 +68,7 @@ void Headers::add(std::string_view name, std::string_view value) {
 }
 
 void Headers::set(std::string_view name, std::string_view value) {
+    if (!contains(name)) return add(name, value);
     const std::string key{name};
     const Entry fresh = store(name, value);
     bool placed = false;
@@ -79,7 +80,6 @@ void Headers::set(std::string_view name, std::string_view value) {
         placed = true;
         return false;
     });
-    if (!placed) entries_.push_back(fresh);
     compact();
 }
 
@@ -108,11 +108,6 @@ void Headers::compact() {
     *this = std::move(packed);
 }
 
-Headers::Field Headers::operator[](std::size_t index) const noexcept {
-    const Entry& entry = entries_[index];
-    return {{buffer_.data() + entry.name, entry.name_size}, {buffer_.data() + entry.value, entry.value_size}};
-}
-
 std::optional<std::string_view> Headers::get(std::string_view name) const noexcept {
     for (const Field field : *this) {
         if (equals_ignoring_case(field.name, name)) return field.value;
@@ -132,7 +127,9 @@ std::vector<std::string_view> Headers::get_all(std::string_view name) const {
     return values;
 }
 
-bool Headers::contains(std::string_view name) const noexcept { return get(name).has_value(); }
+bool Headers::contains(std::string_view name) const noexcept {
+    return std::any_of(begin(), end(), [&](const Field& field) { return equals_ignoring_case(field.name, name); });
+}
 
 std::size_t Headers::count(std::string_view name) const noexcept {
     return static_cast<std::size_t>(

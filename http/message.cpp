@@ -4,6 +4,7 @@
 #include <torc/http/status.hpp>
 
 #include "bytes.hpp"
+#include "head.hpp"
 
 // Theory of operation. Headers were validated when they were put into `Headers`; what remains are the three parts of
 // the start line. Each is checked before the first byte is written, so that a head is written whole or not at all.
@@ -12,10 +13,10 @@ namespace torc::http {
 namespace {
 
 void append_fields(std::string& out, const Headers& headers) {
-    for (const auto& [name, value] : headers) out.append(name).append(": ").append(value).append("\r\n");
+    for (const auto& [name, value] : headers) append_all(out, {name, ": ", value, "\r\n"});
 }
 
-void append_version(std::string& out, int minor_version) { out.append(minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1"); }
+std::string_view version(int minor) { return minor == 0 ? "HTTP/1.0" : "HTTP/1.1"; }
 
 std::unexpected<Error> bad(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
 
@@ -25,24 +26,24 @@ result<void> append_head(std::string& out, const RequestHead& head) {
     if (!is_token(head.method)) return bad(quoted(head.method) + " can not be a method");
     const bool clean = !head.target.empty() && std::ranges::all_of(head.target, [](char c) { return target_chars(c); });
     if (!clean) return bad(quoted(head.target) + " can not be a request target");
-    out.append(head.method).append(" ").append(head.target).append(" ");
-    append_version(out, head.minor_version);
-    out.append("\r\n");
+    append_all(out, {head.method, " ", head.target, " ", version(head.minor_version), "\r\n"});
     append_fields(out, head.headers);
     out.append("\r\n");
     return {};
 }
 
 result<void> append_head(std::string& out, const ResponseHead& head) {
+    if (result<void> begun = append_open_head(out, head); !begun) return begun;
+    out.append("\r\n");
+    return {};
+}
+
+result<void> append_open_head(std::string& out, const ResponseHead& head) {
     if (head.status < 100 || head.status > 999) return bad(std::to_string(head.status) + " can not be a status");
     const std::string_view reason = head.reason.empty() ? reason_phrase(head.status) : std::string_view{head.reason};
-    if (!std::ranges::all_of(reason, [](char c) { return text_chars(c); })) {
-        return bad("the reason phrase " + quoted(reason) + " contains a control character");
-    }
-    append_version(out, head.minor_version);
-    out.append(" ").append(std::to_string(head.status)).append(" ").append(reason).append("\r\n");
+    if (!is_text(reason)) return bad("the reason phrase " + quoted(reason) + " contains a control character");
+    append_all(out, {version(head.minor_version), " ", std::to_string(head.status), " ", reason, "\r\n"});
     append_fields(out, head.headers);
-    out.append("\r\n");
     return {};
 }
 

@@ -51,7 +51,10 @@ class Headers {
 
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
     [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
-    [[nodiscard]] Field operator[](std::size_t index) const noexcept;
+    [[nodiscard]] Field operator[](std::size_t index) const noexcept {
+        const Entry& entry = entries_[index];
+        return {{buffer_.data() + entry.name, entry.name_size}, {buffer_.data() + entry.value, entry.value_size}};
+    }
     [[nodiscard]] const_iterator begin() const noexcept;
     [[nodiscard]] const_iterator end() const noexcept;
 

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <torc/http/message.hpp>
+
+// Heads that are written in two steps. Private.
+namespace torc::http {
+
+/// Appends a head without the line that ends it, so that more fields may follow.
+/// Errors: as `append_head`.
+result<void> append_open_head(std::string& out, const ResponseHead& head);
+
+}  // namespace torc::http
