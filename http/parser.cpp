@@ -135,6 +135,14 @@ struct Parser::State {
         extension_bytes = 0;
     }
 
+    /// Gives back memory that most heads do not need.
+    void let_go() {
+        constexpr std::size_t kept_bytes = 4 * 1024;
+        if (HeadReader::raw(headers()).size() <= kept_bytes) return;
+        request = {};
+        response = {};
+    }
+
     result<Progress> feed(std::span<const std::byte> in);
     result<Progress> step(std::span<const std::byte>& in);
     result<bool> read_head(std::span<const std::byte>& in);
@@ -426,6 +434,7 @@ result<void> Parser::finish() { return state_->finish(); }
 void Parser::next_message() {
     if (!state_->keep_alive) state_->closed = true;
     state_->interim_count = 0;
+    state_->let_go();
     state_->begin();
 }
 

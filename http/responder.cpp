@@ -2,9 +2,11 @@
 
 #include <torc/http/status.hpp>
 
+#include <array>
 #include <charconv>
 
 #include "bytes.hpp"
+#include "head.hpp"
 #include "server_connection.hpp"
 
 // Theory of operation. `out_` collects what has to leave before the next piece of the body: the head, the line before a
@@ -16,7 +18,9 @@ namespace torc::http {
 namespace {
 
 constexpr std::size_t copy_below_bytes = 32 * 1024;
+constexpr std::size_t kept_bytes = 4 * 1024;  // by a connection that is idle
 
+Error busy() { return Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"}; }
 Error bad(std::string words) { return Error{torc::errc::invalid_argument, phase::send, "respond", std::move(words)}; }
 
 std::optional<std::uint64_t> announced_length(const Headers& headers) {
@@ -32,21 +36,39 @@ std::optional<std::uint64_t> announced_length(const Headers& headers) {
 
 }  // namespace
 
-void Responder::begin(int status) { begin_with(status, std::nullopt); }
-void Responder::begin(int status, std::uint64_t length_bytes) { begin_with(status, length_bytes); }
+void Responder::begin(int status) { begin_with(status, std::nullopt, {}); }
+void Responder::begin(int status, std::uint64_t length_bytes) { begin_with(status, length_bytes, {}); }
 
-void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes) {
+void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes, std::string_view content_type) {
     if (begun()) throw bad("the response was begun already");
     if (status < 200 || status > 999) throw bad(std::to_string(status) + " can not be the status of a final response");
-    if (head_.headers.contains("Transfer-Encoding")) throw bad("the server chooses the transfer coding itself");
-    const std::optional<std::uint64_t> set = announced_length(head_.headers);
+    Headers& headers = head_.headers;
+    if (headers.contains("Transfer-Encoding")) throw bad("the server chooses the transfer coding itself");
+    // What is said here takes the place of what the handler said of it, or stands behind all that it said.
+    std::array<Headers::Field, 4> behind;
+    std::size_t behind_count = 0;
+    const auto say = [&](std::string_view name, std::string_view value) {
+        if (headers.contains(name)) {
+            headers.set(name, value);
+        } else {
+            behind[behind_count++] = {name, value};
+        }
+    };
+    content_type = trim_spaces(content_type);
+    if (!is_text(content_type)) {
+        throw Error{
+            make_error_code(errc::bad_header), phase::none, {}, Headers::fault_of("Content-Type", content_type)};
+    }
+    if (!content_type.empty()) say("Content-Type", content_type);
+    const std::optional<std::uint64_t> set = announced_length(headers);
+    std::string length;
     bodiless_ = is_bodiless(status) || status == 205;
     if (bodiless_) {
         if (length_bytes.value_or(0) != 0)
             throw bad("a response with status " + std::to_string(status) + " has no body");
         // A 304 may say how long the body would be; of the others only 205 says anything, which is 0 (RFC 9110, 8.6).
-        if (status == 204) head_.headers.remove("Content-Length");
-        if (status == 205) head_.headers.set("Content-Length", "0");
+        if (status == 204) headers.remove("Content-Length");
+        if (status == 205) say("Content-Length", "0");
         left_bytes_ = 0;
     } else {
         // What is said about the body of an answer to HEAD is not contradicted by the empty one that goes with it.
@@ -54,25 +76,36 @@ void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes
             throw bad("the body has " + std::to_string(*length_bytes) + " bytes, but Content-Length was set to " +
                       std::to_string(*set));
         }
-        if (!set && length_bytes) head_.headers.set("Content-Length", std::to_string(*length_bytes));
+        if (!set && length_bytes) say("Content-Length", length = std::to_string(*length_bytes));
         left_bytes_ = set ? set : length_bytes;
         chunked_ = !left_bytes_ && minor_version_ > 0;
-        if (chunked_ && !answers_head_) head_.headers.add("Transfer-Encoding", "chunked");
+        if (chunked_ && !answers_head_) say("Transfer-Encoding", "chunked");
     }
     const bool until_close = !left_bytes_ && !chunked_ && !answers_head_;
-    if (until_close || head_.headers.has_token("Connection", "close")) connection_.close_after_response();
+    if (until_close || headers.has_token("Connection", "close")) connection_.close_after_response();
     if (connection_.last_response()) {
-        head_.headers.set("Connection", "close");
+        say("Connection", "close");
     } else if (minor_version_ == 0) {
-        head_.headers.set("Connection", "keep-alive");
+        say("Connection", "keep-alive");
     }
     head_.status = status;
-    if (const result<void> written = append_head(out_, head_); !written) throw written.error();
+    if (const result<void> written = append_open_head(out_, head_); !written) throw written.error();
+    for (const Headers::Field& field : std::span{behind}.first(behind_count)) {
+        append_all(out_, {field.name, ": ", field.value, "\r\n"});
+    }
+    out_ += "\r\n";
     stage_ = stage::begun;
 }
 
+void Responder::renew(bool answers_head, int minor_version) noexcept {
+    start_over();
+    minor_version_ = minor_version;
+    answers_head_ = answers_head;
+    sent_ = writing_ = false;
+}
+
 void Responder::start_over() noexcept {
-    head_ = {};
+    head_.headers.clear();
     trailers_.clear();
     out_.clear();
     left_bytes_.reset();
@@ -80,65 +113,99 @@ void Responder::start_over() noexcept {
     bodiless_ = chunked_ = false;
 }
 
+void Responder::let_go() noexcept {
+    if (out_.capacity() <= kept_bytes) return;
+    head_.headers = {};
+    trailers_ = {};
+    out_ = {};
+}
+
 void Responder::account_for(std::size_t piece_bytes) {
     if (stage_ == stage::fresh) throw bad("a body was written before the response was begun");
     if (stage_ == stage::finished) throw bad("a body was written after the response was finished");
-    if (writing_) throw Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"};
+    if (writing_) throw busy();
     if (bodiless_) throw bad("a response with status " + std::to_string(head_.status) + " has no body");
     if (!left_bytes_ || answers_head_) return;
     if (piece_bytes > *left_bytes_) throw bad("the body is longer than its Content-Length");
     *left_bytes_ -= piece_bytes;
 }
 
-task<> Responder::write(std::span<const std::byte> piece) {
-    if (piece.empty()) co_return;
-    account_for(piece.size());
-    if (answers_head_) co_return;
+/// Puts a piece of the body behind what waits already. Requires: accounted for.
+void Responder::append(std::span<const std::byte> piece) {
     if (chunked_) out_ += ChunkHeader{piece.size()}.view();
-    const bool copied = piece.size() < copy_below_bytes;
-    if (copied) {
-        out_.append(reinterpret_cast<const char*>(piece.data()), piece.size());
-        if (chunked_) out_ += chunk_end;
-    }
-    co_await flush();
-    if (copied) co_return;
-    writing_ = true;
-    co_await connection_.send(piece);
-    writing_ = false;
-    if (chunked_) out_ += chunk_end;  // leaves with what comes next
+    out_.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+    if (chunked_) out_ += chunk_end;
 }
 
-task<> Responder::flush() {
-    if (stage_ == stage::fresh) throw bad("a response was flushed before it was begun");
-    if (writing_) throw Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"};
-    if (out_.empty()) co_return;
-    // A send that is cut short leaves `writing_` set: the connection refuses all that would follow.
-    writing_ = true;
-    sent_ = true;
-    co_await connection_.send(std::as_bytes(std::span{out_}));
-    writing_ = false;
-    out_.clear();
-}
-
-task<> Responder::finish() {
-    if (stage_ == stage::finished) co_return;
-    if (stage_ == stage::fresh) throw bad("a response was finished before it was begun");
-    if (writing_) throw Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"};
+/// Puts the end of the body there.
+void Responder::append_end() {
+    if (writing_) throw busy();
     if (left_bytes_.value_or(0) != 0 && !answers_head_) {
         throw bad("the body is " + std::to_string(*left_bytes_) + " bytes shorter than its Content-Length");
     }
     if (chunked_ && !answers_head_) {
         if (const result<void> written = append_last_chunk(out_, trailers_); !written) throw written.error();
     }
+}
+
+/// Sends; `left` follows unless it was cut short. Then the connection refuses all that would come.
+task<> Responder::leave(std::span<const std::byte> bytes) noexcept {
+    writing_ = sent_ = true;
+    return connection_.send(bytes);
+}
+
+void Responder::left() noexcept {
+    writing_ = false;
+    out_.clear();
+}
+
+task<> Responder::write(std::span<const std::byte> piece) {
+    if (piece.empty()) co_return;
+    account_for(piece.size());
+    if (answers_head_) co_return;
+    const bool copied = piece.size() < copy_below_bytes;
+    if (copied) {
+        append(piece);
+    } else if (chunked_) {
+        out_ += ChunkHeader{piece.size()}.view();
+    }
+    co_await flush();
+    if (copied) co_return;
+    co_await leave(piece);
+    left();
+    if (chunked_) out_ += chunk_end;  // leaves with what comes next
+}
+
+task<> Responder::flush() {
+    if (stage_ == stage::fresh) throw bad("a response was flushed before it was begun");
+    if (writing_) throw busy();
+    if (out_.empty()) co_return;
+    co_await leave(std::as_bytes(std::span{out_}));
+    left();
+}
+
+task<> Responder::finish() {
+    if (stage_ == stage::finished) co_return;
+    if (stage_ == stage::fresh) throw bad("a response was finished before it was begun");
+    append_end();
     co_await flush();
     stage_ = stage::finished;
 }
 
 task<> Responder::send(int status, std::string body, std::string_view content_type) {
-    if (!content_type.empty()) head_.headers.set("Content-Type", content_type);
-    begin_with(status, body.size());
-    if (!body.empty()) co_await write(std::string_view{body});
-    co_await finish();
+    begin_with(status, body.size(), content_type);
+    const std::span<const std::byte> whole = std::as_bytes(std::span{body});
+    if (whole.size() >= copy_below_bytes) {
+        co_await write(whole);
+        co_await finish();
+        co_return;
+    }
+    if (!whole.empty()) account_for(whole.size());
+    if (!answers_head_) append(whole);
+    append_end();
+    co_await leave(std::as_bytes(std::span{out_}));
+    left();
+    stage_ = stage::finished;
 }
 
 }  // namespace torc::http

@@ -2,8 +2,6 @@
 
 #include <torc/http/status.hpp>
 #include <torc/net/tls_error.hpp>
-#include <torc/runtime/as_result.hpp>
-#include <torc/runtime/timeout.hpp>
 
 #include <algorithm>
 
@@ -16,8 +14,9 @@
 //       |       |                       |                              |
 //       +-------+----- refused ---------+----- last response ----------+--> linger -> closed
 //
-// While it is idle it holds no buffer, and its scope may be cancelled without anything being lost; that is how a server
-// that stops gets rid of it. What was received stays in one slice, `in_`, until the parser has consumed it.
+// While it is idle it holds no buffer of the executor's, and its scope may be cancelled without anything being lost;
+// that is how a server that stops gets rid of it. What was received stays in one slice, `in_`, until the parser has
+// consumed it.
 //
 // The circle is gone round again only if it is beyond doubt where the next request begins: the parser found the end of
 // the last one, and the answer to it was sent whole. Whatever else happened, the connection is closed, and bytes behind
@@ -126,18 +125,17 @@ task<> ServerConnection::open() {
     stage_ = ServerFault::stage::connection;
 }
 
-task<ServerConnection::received> ServerConnection::receive_until(Clock::time_point deadline) {
-    in_.release();
-    try {
-        in_ = co_await with_deadline(deadline, transport_->receive());
-    } catch (const Error& error) {
-        if (error.code() == torc::errc::timed_out) co_return received::nothing;
+ServerConnection::received ServerConnection::take(result<BufferSlice> arrived) {
+    if (!arrived) {
+        const Error& error = arrived.error();
+        if (error.code() == torc::errc::timed_out) return received::nothing;
         // A request says itself where it ends, so an end of TLS that says nothing is an end like any other.
         const bool ended = error.code() == net::tls_errc::truncated;
-        if (!ended && !idle_) throw;
-        co_return received::end;
+        if (!ended && !idle_) throw error;
+        return received::end;
     }
-    co_return in_.empty() ? received::end : received::bytes;
+    in_ = std::move(*arrived);
+    return in_.empty() ? received::end : received::bytes;
 }
 
 task<bool> ServerConnection::read_head() {
@@ -163,7 +161,8 @@ task<bool> ServerConnection::read_head() {
         received what{};
         {
             const IdleMark idle{*this, between};
-            what = co_await receive_until(deadline);
+            result<BufferSlice> arrived = co_await receive_until(deadline);
+            what = take(std::move(arrived));
         }
         if (what == received::bytes) continue;
         if (between) co_return false;
@@ -191,31 +190,39 @@ task<> ServerConnection::refuse(Error why, int status) {
     report(ServerFault::stage::request, std::make_exception_ptr(why));
     input_broken_ = true;
     linger_ = true;
-    Responder response{*this, false, 1};
+    response_.renew(false, 1);
     std::string words = std::string{why.message()} + "\n";
-    const result<void> sent = co_await as_result(response.send(status, std::move(words), plain_text));
+    const result<void> sent = co_await as_result(response_.send(status, std::move(words), plain_text));
     if (!sent) linger_ = false;
 }
 
 task<bool> ServerConnection::exchange() {
-    ServerRequest request{*this, parser_.take_request()};
-    Responder response{*this, request.method() == "HEAD", request.minor_version()};
+    ServerRequest request{*this, parser_.request()};
     struct Present {
         ServerConnection& connection;
-        ~Present() {
-            connection.request_ = nullptr;
-            connection.response_ = nullptr;
-        }
+        ~Present() { connection.request_ = nullptr; }
     } const present{*this};
     request_ = &request;
-    response_ = &response;
+    response_.renew(request.method() == "HEAD", request.minor_version());
     refused_.reset();
     body_bytes_ = 0;
     body_wait_ = {};
     body_wait_bytes_ = 0;
     ++server_.statistics.requests;
 
-    co_await handle(request, response);
+    const Refusal refusal = meet_expectations(request);
+    std::exception_ptr failure;
+    try {
+        task<> handling = refusal.status == 0 ? server_.handler(request, response_)
+                                              : response_.send(refusal.status, std::string{refusal.words}, plain_text);
+        co_await std::move(handling);
+    } catch (const cancelled&) {
+        throw;
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    const bool settled = refusal.status != 0 || (!failure && response_.finished());
+    if (!settled) co_await settle(std::move(failure));
     if (output_broken_) co_return false;
     if (closing_ || input_broken_ || server_.stopping) {
         // A client that has said or been told nothing of the end may be sending its next request at this moment, as
@@ -232,46 +239,33 @@ task<bool> ServerConnection::exchange() {
     }
     if (in_.empty()) in_.release();
     parser_.next_message();
+    response_.let_go();
     first_request_ = false;
     co_return true;
 }
 
-task<> ServerConnection::handle(ServerRequest& request, Responder& response) {
+ServerConnection::Refusal ServerConnection::meet_expectations(const ServerRequest& request) {
     const Headers& headers = request.headers();
     owes_continue_ = false;
-    if (request.method() == "CONNECT") {
-        static_cast<void>(co_await failure_of(response.send(501, "CONNECT is not served here\n", plain_text)));
-        co_return;
+    if (request.method() == "CONNECT") return {501, "CONNECT is not served here\n"};
+    if (request.minor_version() == 0 || !headers.contains("Expect")) return {};
+    const bool known = headers.count("Expect") == 1 && equals_ignoring_case(*headers.get("Expect"), "100-continue");
+    if (!known) {
+        closing_ = true;
+        return {417, "the only expectation known here is 100-continue\n"};
     }
-    if (request.minor_version() > 0 && headers.contains("Expect")) {
-        const bool known = headers.count("Expect") == 1 && equals_ignoring_case(*headers.get("Expect"), "100-continue");
-        if (!known) {
-            closing_ = true;
-            std::string words = "the only expectation known here is 100-continue\n";
-            static_cast<void>(co_await failure_of(response.send(417, std::move(words), plain_text)));
-            co_return;
-        }
-        // Whoever sends the body already does not wait.
-        owes_continue_ = !parser_.done() && in_.empty();
-    }
-    std::exception_ptr failure;
-    try {
-        task<> handling = server_.handler(request, response);
-        co_await std::move(handling);
-    } catch (const cancelled&) {
-        throw;
-    } catch (...) {
-        failure = std::current_exception();
-    }
-    co_await settle(response, std::move(failure));
+    // Whoever sends the body already does not wait.
+    owes_continue_ = !parser_.done() && in_.empty();
+    return {};
 }
 
-task<> ServerConnection::settle(Responder& response, std::exception_ptr failure) {
-    if (!failure && !response.begun()) {
+/// Ends what the handler left undone.
+task<> ServerConnection::settle(std::exception_ptr failure) {
+    if (!failure && !response_.begun()) {
         failure = std::make_exception_ptr(
             Error{torc::errc::invalid_argument, phase::none, "handle", "the handler returned without an answer"});
     }
-    if (!failure && !response.finished()) failure = co_await failure_of(response.finish());
+    if (!failure && !response_.finished()) failure = co_await failure_of(response_.finish());
     if (!failure) co_return;
 
     const bool refused = is_same_failure(failure, refused_);
@@ -279,16 +273,16 @@ task<> ServerConnection::settle(Responder& response, std::exception_ptr failure)
            : refused      ? ServerFault::stage::request
                           : ServerFault::stage::handler,
            failure);
-    if (response.finished()) co_return;
-    if (response.sent_ || output_broken_) {
+    if (response_.finished()) co_return;
+    if (response_.sent_ || output_broken_) {
         output_broken_ = true;
         co_return;
     }
-    response.start_over();
+    response_.start_over();
     const int status = refused ? status_for_body(*refused_) : 500;
     std::string words{refused ? refused_->message() : reason_phrase(status)};
     words += '\n';
-    failure = co_await failure_of(response.send(status, std::move(words), plain_text));
+    failure = co_await failure_of(response_.send(status, std::move(words), plain_text));
     if (failure) output_broken_ = true;
 }
 
@@ -313,7 +307,7 @@ task<std::span<const std::byte>> ServerConnection::read_body() {
         }
         if (owes_continue_) {
             owes_continue_ = false;
-            if (!response_->sent_) co_await send(std::as_bytes(std::span{go_on}));
+            if (!response_.sent_) co_await send(std::as_bytes(std::span{go_on}));
         }
         const received what = co_await receive_body();
         if (what == received::nothing) {
@@ -329,7 +323,8 @@ task<ServerConnection::received> ServerConnection::receive_body() {
     const Clock::time_point since = Clock::now();
     received what{};
     try {
-        what = co_await receive_until(time_after(server_.options.body_timeout - body_wait_));
+        result<BufferSlice> arrived = co_await receive_until(time_after(server_.options.body_timeout - body_wait_));
+        what = take(std::move(arrived));
     } catch (const Error&) {
         output_broken_ = true;  // the connection broke under the handler, whatever that makes of it
         throw;
@@ -384,8 +379,8 @@ task<bool> ServerConnection::drop_rest_of_body() {
         dropped_bytes += step->body.size();
         if (dropped_bytes > server_.options.max_unread_bytes) co_return false;
         if (step->what != Parser::event::need_more) continue;
-        const received what = co_await receive_until(deadline);
-        if (what != received::bytes) co_return false;
+        result<BufferSlice> arrived = co_await receive_until(deadline);
+        if (take(std::move(arrived)) != received::bytes) co_return false;
     }
     co_return true;
 }
@@ -395,7 +390,10 @@ task<> ServerConnection::linger() {
     try {
         co_await with_deadline(deadline, transport_->shutdown_write());
         received what = received::bytes;
-        while (what == received::bytes) what = co_await receive_until(deadline);
+        while (what == received::bytes) {
+            result<BufferSlice> arrived = co_await receive_until(deadline);
+            what = take(std::move(arrived));
+        }
     } catch (const Error&) {
         // The client has what it wanted, or will not get it.
     }

@@ -9,9 +9,11 @@
 #include <torc/http/parser.hpp>
 #include <torc/http/server.hpp>
 #include <torc/http/transport.hpp>
+#include <torc/runtime/as_result.hpp>
 #include <torc/runtime/event.hpp>
 #include <torc/runtime/mutex.hpp>
 #include <torc/runtime/scope.hpp>
+#include <torc/runtime/timeout.hpp>
 
 // One connection of a server, and what all its connections share. Private.
 namespace torc::http::detail {
@@ -62,15 +64,26 @@ class ServerConnection {
    private:
     enum class received : std::uint8_t { bytes, end, nothing };
 
+    /// An answer that is given without asking the handler, if the status is not 0.
+    struct Refusal {
+        int status = 0;
+        std::string_view words;
+    };
+
     task<> open();
     task<bool> read_head();
     task<bool> exchange();
-    task<> handle(ServerRequest& request, Responder& response);
-    task<> settle(Responder& response, std::exception_ptr failure);
+    Refusal meet_expectations(const ServerRequest& request);
+    task<> settle(std::exception_ptr failure);
     task<> refuse(Error why, int status);
     task<bool> drop_rest_of_body();
     task<> linger();
-    task<received> receive_until(Clock::time_point deadline);
+    /// To be followed by `take`.
+    [[nodiscard]] auto receive_until(Clock::time_point deadline) {
+        in_.release();
+        return as_result(with_deadline(deadline, transport_->receive()));
+    }
+    received take(result<BufferSlice> arrived);
     task<received> receive_body();
     [[nodiscard]] int status_for_head(const Error& error) const noexcept;
     void report(ServerFault::stage where, std::exception_ptr error) noexcept;
@@ -96,7 +109,7 @@ class ServerConnection {
     BufferSlice in_;  // what was received; pieces of the body point into it
     mutex sending_;
     const ServerRequest* request_ = nullptr;
-    const Responder* response_ = nullptr;
+    Responder response_{*this};
     std::optional<Error> refused_;     // why the body could not be read
     std::uint64_t body_bytes_ = 0;     // of the body, read so far
     Clock::duration body_wait_{};      // for bytes of the body, since the last full share of them

@@ -9,13 +9,15 @@ using net::TcpStream;
 using net::TlsStream;
 
 Transport::receive_awaitable Transport::receive() {
-    if (auto* plain = std::get_if<TcpStream>(&stream_)) return receive_awaitable{plain->receive()};
-    return receive_awaitable{std::get<TlsStream>(stream_).receive()};
+    if (auto* plain = std::get_if<TcpStream>(&stream_))
+        return receive_awaitable{std::in_place_index<0>, plain->receive()};
+    return receive_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).receive()};
 }
 
 Transport::send_awaitable Transport::send(std::span<const std::byte> bytes) {
-    if (auto* plain = std::get_if<TcpStream>(&stream_)) return send_awaitable{plain->send(bytes)};
-    return send_awaitable{std::get<TlsStream>(stream_).send(bytes)};
+    if (auto* plain = std::get_if<TcpStream>(&stream_))
+        return send_awaitable{std::in_place_index<0>, plain->send(bytes)};
+    return send_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).send(bytes)};
 }
 
 task<> Transport::shutdown_write() {

@@ -71,21 +71,29 @@ class Responder {
     friend class detail::ServerConnection;
     enum class stage : std::uint8_t { fresh, begun, finished };
 
-    Responder(detail::ServerConnection& connection, bool answers_head, int minor_version) noexcept
-        : connection_(connection), minor_version_(minor_version), answers_head_(answers_head) {}
+    explicit Responder(detail::ServerConnection& connection) noexcept : connection_(connection) {}
 
-    void begin_with(int status, std::optional<std::uint64_t> length_bytes);
-    void account_for(std::size_t piece_bytes);
+    /// For the answer to another request.
+    void renew(bool answers_head, int minor_version) noexcept;
+    /// For another answer to the same request, of which nothing was sent.
     void start_over() noexcept;
+    /// Gives back memory that most answers do not need.
+    void let_go() noexcept;
+    void begin_with(int status, std::optional<std::uint64_t> length_bytes, std::string_view content_type);
+    void account_for(std::size_t piece_bytes);
+    void append(std::span<const std::byte> piece);
+    void append_end();
+    [[nodiscard]] task<> leave(std::span<const std::byte> bytes) noexcept;
+    void left() noexcept;
 
     detail::ServerConnection& connection_;
     ResponseHead head_;
     Headers trailers_;
     std::string out_;                          // what was not sent yet
     std::optional<std::uint64_t> left_bytes_;  // of a body of known length
-    int minor_version_;                        // the client's
+    int minor_version_ = 1;                    // the client's
     stage stage_ = stage::fresh;
-    bool answers_head_;
+    bool answers_head_ = false;
     bool bodiless_ = false;
     bool chunked_ = false;
     bool sent_ = false;  // something has left, so there is no other answer any more

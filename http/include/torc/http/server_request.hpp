@@ -67,11 +67,11 @@ class ServerRequest {
 
    private:
     friend class detail::ServerConnection;
-    ServerRequest(detail::ServerConnection& connection, RequestHead head) noexcept
-        : connection_(connection), head_(std::move(head)) {}
+    ServerRequest(detail::ServerConnection& connection, const RequestHead& head) noexcept
+        : connection_(connection), head_(head) {}
 
     detail::ServerConnection& connection_;
-    RequestHead head_;
+    const RequestHead& head_;  // the parser's
 };
 
 }  // namespace torc::http

@@ -16,8 +16,9 @@ namespace detail {
 template <class Plain, class Encrypted>
 class [[nodiscard]] either_awaitable {
    public:
-    explicit either_awaitable(Plain plain) noexcept : wait_(std::in_place_index<0>, std::move(plain)) {}
-    explicit either_awaitable(Encrypted tls) noexcept : wait_(std::in_place_index<1>, std::move(tls)) {}
+    template <std::size_t Which, class... Arguments>
+    explicit either_awaitable(std::in_place_index_t<Which> which, Arguments&&... arguments) noexcept
+        : wait_(which, std::forward<Arguments>(arguments)...) {}
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>
@@ -50,9 +51,9 @@ class [[nodiscard]] either_awaitable {
         using limited_tls = decltype(torc::detail::limit(most, std::declval<Encrypted>()));
         using limited_either = either_awaitable<limited_plain, limited_tls>;
         if (auto* plain = std::get_if<0>(&wait_)) {
-            return limited_either{torc::detail::limit(most, std::move(*plain))};
+            return limited_either{std::in_place_index<0>, most, std::move(*plain)};
         }
-        return limited_either{torc::detail::limit(most, std::move(*std::get_if<1>(&wait_)))};
+        return limited_either{std::in_place_index<1>, most, std::move(*std::get_if<1>(&wait_))};
     }
 
    private:
