@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <mutex>
@@ -17,27 +18,37 @@ namespace torc::net::tls {
 
 struct SessionState {
     SslSessionPtr session;
-    std::string key;               ///< the server it belongs to, see session_key()
-    std::uint64_t context_id = 0;  ///< the context that vouched for the server then
+    std::string key;                                  ///< the server it belongs to, see session_key()
+    std::uint64_t context_id = 0;                     ///< the context that vouched for the server then
+    std::chrono::system_clock::time_point expires{};  ///< by the server's word
+
+    /// Whether a server could still accept it, and the certificate it rests on is not past its end.
+    [[nodiscard]] bool is_fresh() const noexcept;
 };
 
-/// Sessions a client context remembers, the most recently used servers only.
+/// Sessions a client context remembers. A server of TLS 1.3 hands out one or two with each connection, and each is good
+/// for one: the connections that are to begin at once with a session need one apiece.
 class SessionCache {
    public:
+    static constexpr std::size_t max_sessions = 1024;
+    static constexpr std::size_t max_sessions_per_server = 128;
+
     void put(TlsSession session);
-    /// A session of TLS 1.3 is given out once, as RFC 8446 C.4 asks; an older one stays.
+    /// The newest that is fresh. A session of TLS 1.3 is given out once, as RFC 8446 C.4 asks; an older one stays.
     TlsSession take(const std::string& key);
 
    private:
-    static constexpr std::size_t max_servers = 256;
-    static constexpr std::size_t max_sessions_per_server = 4;
     struct Server {
         std::string key;
-        std::vector<TlsSession> sessions;
+        std::list<TlsSession> sessions;  ///< newest first, never empty
     };
+    using Servers = std::list<Server>;
+    void drop_oldest(Servers::iterator server) noexcept;
+
     std::mutex mutex_;
-    std::list<Server> servers_;  ///< latest used first
-    std::unordered_map<std::string_view, std::list<Server>::iterator> by_key_;
+    Servers servers_;  ///< latest used first
+    std::unordered_map<std::string_view, Servers::iterator> by_key_;
+    std::size_t size_ = 0;
 };
 
 /// A parsed TlsIdentity.
@@ -138,7 +149,7 @@ struct Engine::Impl {
 std::string session_key(std::string_view server_name, std::uint16_t port);
 /// Called by OpenSSL with a new session of a client; keeps it in the engine and the context.
 int keep_session(SSL* ssl, SSL_SESSION* session) noexcept;
-/// Whether a session may still be offered: same server, same context, certificate not past its end.
+/// Whether a session may still be offered: same server, same context, fresh.
 bool may_resume(const SessionState& session, const ContextState& context, std::string_view key) noexcept;
 
 /// Called by OpenSSL with the verdict on each certificate; keeps the words for the first fault.
