@@ -103,7 +103,8 @@ class Server {
     bool send(int fd, const char* bytes, std::size_t count) {
         const ssize_t sent = ::send(fd, bytes, count, MSG_NOSIGNAL);
         const std::size_t taken = sent > 0 ? static_cast<std::size_t>(sent) : 0;
-        unsent_[static_cast<std::size_t>(fd)] = taken < count ? std::string{bytes + taken, count - taken} : std::string{};
+        unsent_[static_cast<std::size_t>(fd)] =
+            taken < count ? std::string{bytes + taken, count - taken} : std::string{};
         return taken == count;
     }
 

@@ -22,8 +22,8 @@ namespace {
 
 struct Connection {
     int fd = -1;
-    std::size_t at_once = 0;        // messages under way
-    std::size_t unread_bytes = 0;   // of what is under way
+    std::size_t at_once = 0;             // messages under way
+    std::size_t unread_bytes = 0;        // of what is under way
     std::vector<std::uint64_t> sent_ns;  // when each of them was sent, a ring
     std::size_t oldest = 0;
 };

@@ -39,8 +39,8 @@ struct Piece {
 struct Connection {
     int fd = -1;
     bool sending = false;
-    bool ended = false;    // the peer has
-    bool starved = false;  // its receive found no buffer
+    bool ended = false;         // the peer has
+    bool starved = false;       // its receive found no buffer
     std::vector<Piece> pieces;  // the first is being sent
     std::size_t first = 0;
 };

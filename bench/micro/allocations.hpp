@@ -14,9 +14,8 @@ inline std::atomic<std::uint64_t> allocations{0};
 
 /// `allocs` of a benchmark: how many there were for each iteration since there were `before`.
 inline void report_allocations(benchmark::State& state, std::uint64_t before) {
-    state.counters["allocs"] =
-        benchmark::Counter(static_cast<double>(allocations.load(std::memory_order_relaxed) - before),
-                           benchmark::Counter::kAvgIterations);
+    state.counters["allocs"] = benchmark::Counter(
+        static_cast<double>(allocations.load(std::memory_order_relaxed) - before), benchmark::Counter::kAvgIterations);
 }
 
 }  // namespace bench

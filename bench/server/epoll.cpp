@@ -23,7 +23,7 @@
 namespace {
 
 struct Connection {
-    std::string unread;   // a part of a request
+    std::string unread;  // a part of a request
     std::string unsent;
 };
 
@@ -76,7 +76,8 @@ class Server {
             if (fd < 0) return;
             const int on = 1;
             ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-            if (connections_.size() <= static_cast<std::size_t>(fd)) connections_.resize(static_cast<std::size_t>(fd) + 1);
+            if (connections_.size() <= static_cast<std::size_t>(fd))
+                connections_.resize(static_cast<std::size_t>(fd) + 1);
             watch(fd, EPOLLIN | EPOLLOUT | EPOLLET);
         }
     }
