@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <type_traits>
 #include <utility>
 
 #include <torc/runtime/task.hpp>
@@ -15,22 +16,9 @@ using settled =
 
 namespace detail {
 
-template <class T>
-task<settled<T>> settle(task<T> inner) {
-    try {
-        if constexpr (std::is_void_v<T>) {
-            co_await std::move(inner);
-            co_return settled<void>{};
-        } else {
-            co_return settled<T>{co_await std::move(inner)};
-        }
-    } catch (const Error& error) {
-        co_return std::unexpected{error};
-    }
-}
-
+/// An operation that can say itself what became of it.
 template <class Operation>
-class as_result_awaitable {
+class [[nodiscard]] as_result_awaitable {
    public:
     explicit as_result_awaitable(Operation&& operation) noexcept : operation_(std::move(operation)) {}
     bool await_ready() noexcept { return operation_.await_ready(); }
@@ -44,6 +32,47 @@ class as_result_awaitable {
     Operation operation_;
 };
 
+/// What throws: a task, or a combinator. It is awaited in the same frame as ever.
+template <class Throwing>
+class [[nodiscard]] settled_awaitable {
+   public:
+    explicit settled_awaitable(Throwing&& it) noexcept : it_(std::move(it)) {}
+    bool await_ready() noexcept {
+        if constexpr (is_task<Throwing>) {
+            return false;
+        } else {
+            return it_.await_ready();
+        }
+    }
+    template <class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        return awaiter_of(std::move(it_)).await_suspend(self);
+    }
+    settled<await_result_t<Throwing>> await_resume() {
+        try {
+            if constexpr (std::is_void_v<await_result_t<Throwing>>) {
+                resume();
+                return {};
+            } else {
+                return settled<await_result_t<Throwing>>{std::in_place, resume()};
+            }
+        } catch (const Error& error) {
+            return std::unexpected{error};
+        }
+    }
+
+   private:
+    decltype(auto) resume() {
+        if constexpr (is_task<Throwing>) {
+            return typename Throwing::awaiter{it_.state()}.await_resume();
+        } else {
+            return it_.await_resume();
+        }
+    }
+
+    Throwing it_;
+};
+
 }  // namespace detail
 
 /// Awaits an operation or a task and gives its `Error`, if there is one, as a value. An operation then never throws for
@@ -52,8 +81,10 @@ template <awaitable A>
 [[nodiscard]] auto as_result(A&& it) {
     if constexpr (!std::is_lvalue_reference_v<A> && requires(A& operation) { operation.take(); }) {
         return detail::as_result_awaitable<A>{std::forward<A>(it)};
+    } else if constexpr (!std::is_lvalue_reference_v<A> && requires(A& awaiter) { awaiter.await_ready(); }) {
+        return detail::settled_awaitable<A>{std::forward<A>(it)};
     } else {
-        return detail::settle(as_task(std::forward<A>(it)));
+        return detail::settled_awaitable{as_task(std::forward<A>(it))};
     }
 }
 
