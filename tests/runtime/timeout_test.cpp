@@ -10,6 +10,7 @@
 #include <string>
 
 #include <torc/runtime/as_result.hpp>
+#include <torc/runtime/event.hpp>
 #include <torc/runtime/gather.hpp>
 #include <torc/runtime/scope.hpp>
 
@@ -353,6 +354,24 @@ TEST_CASE("as_result gives errors as values and lets a cancellation unwind") {
             went_on = true;
         });
         CHECK_FALSE(went_on);
+    });
+}
+
+TEST_CASE("as_result makes no task around a task or a limit") {
+    run_clean([]() -> task<> {
+        torc::event bell;
+        auto wait = [&]() -> task<> { co_await bell.wait(); };
+        auto settled = [&]() -> task<> { CHECK((co_await as_result(wait())).has_value()); };
+        auto limited = [&]() -> task<> { CHECK((co_await as_result(with_timeout(hours{1}, wait()))).has_value()); };
+        co_await with_scope([&](scope& here) -> task<> {
+            const auto before = torc::Executor::here().statistics().frames;
+            here.spawn(settled());
+            CHECK(Executor::here().statistics().frames - before == 2);
+            here.spawn(limited());
+            CHECK(Executor::here().statistics().frames - before == 4);
+            co_await turns(1);
+            bell.set();
+        });
     });
 }
 
