@@ -10,11 +10,12 @@
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/timeout.hpp>
 
-#include "connect_once.hpp"
+#include "connect_error.hpp"
 
 // Theory of operation. Opening a connection to one address is one chain: socket, options, connect; one submission and
 // one wake-up where the driver can chain behind the opening of a descriptor, one step after the other where it can not.
-// A connect that finished although it was cancelled is delivered; whoever drops the stream then closes it.
+// A connect that finished although it was cancelled is delivered; whoever drops the stream then closes it. The limit of
+// time lies around that one wait.
 
 namespace torc::net {
 namespace {
@@ -22,22 +23,16 @@ namespace {
 /// Opens and connects the socket of a record.
 class connect_awaitable final : public torc::detail::leaf {
    public:
-    connect_awaitable(SocketRecord& socket, const ConnectOptions& options) noexcept : socket_(socket) {
-        const Address& peer = socket.peer();
-        step& open = add(op_kind::socket, op_link::soft);
-        open.flags = peer.family();
-        open.length = SOCK_STREAM;
-        if (!peer.is_unix() && options.no_delay) add_option(IPPROTO_TCP, TCP_NODELAY);
-        if (!peer.is_unix() && options.keep_alive) add_option(SOL_SOCKET, SO_KEEPALIVE);
-        step& connect = add(op_kind::connect, op_link::none);
-        connect.address = const_cast<sockaddr*>(peer.data());
-        connect.length = peer.size();
-    }
+    connect_awaitable(SocketRecord& socket, const ConnectOptions& options) noexcept
+        : socket_(socket), options_(options) {}
+    /// Only before it is awaited.
+    connect_awaitable(connect_awaitable&& other) noexcept : connect_awaitable(other.socket_, other.options_) {}
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         if (!enter(self.promise())) return false;
+        plan();
         chained_ = driver().chains_open();
         if (chained_) {
             for (std::size_t index = 0; index + 1 < count_; ++index) steps_[index].chain = &steps_[index + 1];
@@ -45,16 +40,20 @@ class connect_awaitable final : public torc::detail::leaf {
         driver().submit(steps_[0]);
         return true;
     }
-    /// The negative errno of the step that failed, or 0.
-    int await_resume() const {
+    /// For as_result.
+    torc::result<void> take() const {
         throw_if_cancelled();
         for (std::size_t index = 0; index < count_; ++index) {
             const step& each = steps_[index];
             if (each.result >= 0 || each.kind == op_kind::set_option) continue;
             if (each.result == -ECANCELED && cancelling_) throw torc::cancelled{};
-            return each.result;
+            return std::unexpected{connect_error({-each.result, std::generic_category()}, socket_.peer())};
         }
-        return 0;
+        return {};
+    }
+    void await_resume() const {
+        auto connected = take();
+        if (!connected) torc::detail::throw_error(std::move(connected).error(), task_);
     }
     void cancel() noexcept override {
         cancelling_ = true;
@@ -69,6 +68,17 @@ class connect_awaitable final : public torc::detail::leaf {
 
     Driver& driver() noexcept { return socket_.executor().driver(); }
 
+    void plan() noexcept {
+        const Address& peer = socket_.peer();
+        step& open = add(op_kind::socket, op_link::soft);
+        open.flags = peer.family();
+        open.length = SOCK_STREAM;
+        if (!peer.is_unix() && options_.no_delay) add_option(IPPROTO_TCP, TCP_NODELAY);
+        if (!peer.is_unix() && options_.keep_alive) add_option(SOL_SOCKET, SO_KEEPALIVE);
+        step& connect = add(op_kind::connect, op_link::none);
+        connect.address = const_cast<sockaddr*>(peer.data());
+        connect.length = peer.size();
+    }
     step& add(op_kind what, op_link link) noexcept {
         step& added = steps_[count_++];
         static_cast<operation&>(added) = operation{what, &socket_.file(), step_done};
@@ -103,6 +113,7 @@ class connect_awaitable final : public torc::detail::leaf {
     }
 
     SocketRecord& socket_;
+    const ConnectOptions& options_;
     std::array<step, 4> steps_;
     std::size_t count_ = 0;
     std::size_t done_ = 0;
@@ -111,19 +122,10 @@ class connect_awaitable final : public torc::detail::leaf {
 };
 
 template <class Stream>
-task<Stream> connect_without_limit(Address address, ConnectOptions options) {
+task<Stream> connect_one(Address address, ConnectOptions options) {
     Stream stream = Stream::adopt(Executor::here(), {}, address);
-    connect_awaitable connecting{stream.record(), options};
-    const int result = co_await connecting;
-    if (result < 0) throw connect_error({-result, std::generic_category()}, address);
-    co_return stream;
-}
-
-/// Applies the limit, in the words of a connect.
-template <class Stream>
-task<Stream> limited(std::chrono::nanoseconds limit, Address address, task<Stream> connecting) {
-    auto connected = co_await as_result(with_timeout(limit, std::move(connecting)));
-    if (connected) co_return std::move(*connected);
+    auto connected = co_await as_result(with_timeout(options.timeout, connect_awaitable{stream.record(), options}));
+    if (connected) co_return stream;
     if (connected.error().code() == errc::timed_out) throw connect_error(make_error_code(errc::timed_out), address);
     throw std::move(connected).error();
 }
@@ -136,16 +138,12 @@ Error connect_error(std::error_code code, const Address& peer) {
     return error;
 }
 
-task<TcpStream> connect_once(Address address, ConnectOptions options) {
-    return connect_without_limit<TcpStream>(address, options);
-}
-
 task<TcpStream> TcpStream::connect(Address address, ConnectOptions options) {
-    return limited(options.timeout, address, connect_without_limit<TcpStream>(address, options));
+    return connect_one<TcpStream>(address, options);
 }
 
 task<UnixStream> UnixStream::connect(Address address, ConnectOptions options) {
-    return limited(options.timeout, address, connect_without_limit<UnixStream>(address, options));
+    return connect_one<UnixStream>(address, options);
 }
 
 }  // namespace torc::net

@@ -8,22 +8,24 @@
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/timeout.hpp>
 
-#include "connect_once.hpp"
+#include "connect_error.hpp"
 
 // Theory of operation. RFC 8305, 5. Attempts are children of one scope. Its body takes the next address, starts an
 // attempt, and waits until one has failed or the attempt delay is over; when no address is left it waits for those that
 // are still looked up. The attempt that wins cancels the scope, and with it the body and all other attempts. What was
 // not looked up by then is dropped with the resolution, in the frame of `connect`.
 //
-// The limit of time lies around the scope and inside `connect`, which can therefore still say what became of each
-// attempt.
+// The limit of time lies around the scope and inside `connect_any`, which can therefore still say what became of each
+// attempt. Where all is known and there is one address, there is nothing to choose: that one attempt is the connect.
 
 namespace torc::net {
 namespace {
 
 class Attempts {
    public:
-    Attempts(Resolution& names, const ConnectOptions& options) noexcept : names_(names), options_(options) {}
+    Attempts(Resolution& names, const ConnectOptions& options) noexcept : names_(names), options_(options) {
+        options_.timeout = Clock::duration::max();  // of each attempt
+    }
 
     task<> run(scope& here) {
         for (;;) {
@@ -70,7 +72,7 @@ class Attempts {
     };
 
     task<> attempt(std::size_t index, scope& here) {
-        auto connected = co_await as_result(connect_once(ends_[index].address, options_));
+        auto connected = co_await as_result(TcpStream::connect(ends_[index].address, options_));
         if (!connected) {
             ends_[index].error = std::move(connected).error();
         } else if (!winner) {
@@ -89,21 +91,26 @@ class Attempts {
     }
 
     Resolution& names_;
-    const ConnectOptions& options_;
+    ConnectOptions options_;
     std::vector<End> ends_;
     std::size_t ended_ = 0;
     event an_end_;
 };
 
-}  // namespace
-
-task<TcpStream> TcpStream::connect(Resolution names, ConnectOptions options) {
+task<TcpStream> connect_any(Resolution names, ConnectOptions options) {
     co_await names.usable(options.resolution_delay);
     Attempts all{names, options};
     auto run = with_scope([&all](scope& here) { return all.run(here); });
     static_cast<void>(co_await as_result(with_timeout(options.timeout, std::move(run))));
     if (all.winner) co_return std::move(*all.winner);
     throw all.failure();
+}
+
+}  // namespace
+
+task<TcpStream> TcpStream::connect(Resolution names, ConnectOptions options) {
+    if (const Address* const only = names.only()) return connect(*only, options);
+    return connect_any(std::move(names), options);
 }
 
 task<TcpStream> TcpStream::connect(std::vector<Address> addresses, ConnectOptions options) {

@@ -65,6 +65,7 @@ task<> Resolution::more() {
 
 bool Resolution::settled() const noexcept { return !state_->open(); }
 std::span<const Address> Resolution::addresses() { return state_->addresses(); }
+const Address* Resolution::only() { return state_->only(); }
 std::optional<Address> Resolution::next() { return state_->next(); }
 std::vector<Error> Resolution::missing() const { return state_->missing(); }
 

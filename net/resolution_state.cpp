@@ -145,6 +145,11 @@ void ResolutionState::take_in() {
     }
 }
 
+const Address* ResolutionState::only() {
+    const bool one = addresses().size() == 1 && !open() && missing().empty();
+    return one ? &untaken_.front() : nullptr;
+}
+
 std::optional<Address> ResolutionState::next() {
     take_in();
     if (untaken_.empty()) return std::nullopt;

@@ -34,6 +34,7 @@ class ResolutionState {
     [[nodiscard]] bool open() const noexcept { return inquiries_[0].open() || inquiries_[1].open(); }
     [[nodiscard]] bool preferred_open() const noexcept { return inquiries_[0].open(); }
     [[nodiscard]] std::span<const Address> addresses();
+    [[nodiscard]] const Address* only();
     [[nodiscard]] std::optional<Address> next();
     [[nodiscard]] std::vector<Error> missing() const;
 

@@ -77,7 +77,8 @@ std::optional<std::vector<Address>> ResolverState::local_answer(const std::strin
         throw refused(errc::not_found, name, "the entry given for this name has no address of the wanted family");
     }
     if (const auto literal = Address::parse_ip(name, port)) {
-        if (std::vector<Address> found = arrange({*literal}, port, family); !found.empty()) return found;
+        const bool wanted = family != (literal->is_v6() ? family_preference::v4_only : family_preference::v6_only);
+        if (wanted) return std::vector<Address>{*literal};
         throw refused(errc::not_found, name,
                       literal->is_v6() ? "this is an IPv6 address, and IPv4 alone is wanted"
                                        : "this is an IPv4 address, and IPv6 alone is wanted");
@@ -110,6 +111,14 @@ void Resolver::configure(ResolverOptions options) { state_->configure(std::move(
 const ResolverOptions& Resolver::options() const noexcept { return state_->options(); }
 void Resolver::clear_cache() noexcept { state_->clear_cache(); }
 const ResolverStatistics& Resolver::statistics() const noexcept { return state_->statistics; }
+
+std::optional<Address> Resolver::literal(std::string_view host, std::uint16_t port) {
+    if (!options().entries.empty()) return std::nullopt;
+    result<Address> address = Address::parse_ip(host, port);
+    if (!address) return std::nullopt;
+    ++state_->statistics.answered_locally;
+    return *address;
+}
 
 Resolution Resolver::look_up(std::string host, std::uint16_t port, family_preference family) {
     return Resolution{std::make_unique<dns::ResolutionState>(*state_, std::move(host), port, family)};

@@ -25,6 +25,20 @@ TEST_CASE("an address is its own answer") {
           "resolve: fe80::1%nosuchif: there is no network interface \"nosuchif\"");
 }
 
+TEST_CASE("an address is told from a name without a look-up, as long as no entry may say otherwise") {
+    torc::Executor executor;
+    Resolver& resolver = Resolver::of(executor);
+    CHECK(resolver.literal("127.0.0.1", 8080) == Address::loopback(8080));
+    CHECK(resolver.literal("::1", 8080) == Address::loopback_v6(8080));
+    CHECK_FALSE(resolver.literal("localhost", 80).has_value());
+    CHECK_FALSE(resolver.literal("127.1", 80).has_value());
+    CHECK(resolver.statistics().answered_locally == 2);
+    ResolverOptions options;
+    options.entries = {StaticEntry::parse("127.0.0.1:80:127.0.0.2").value()};
+    resolver.configure(options);
+    CHECK_FALSE(resolver.literal("127.0.0.1", 80).has_value());
+}
+
 TEST_CASE("localhost is this machine, whatever the name servers say") {
     DnsServer server;
     server.set("localhost", {.a = {"192.0.2.1"}});

@@ -56,6 +56,10 @@ class Resolution {
     /// The addresses that have come and were not taken, best first (RFC 6724, or as the preference has it).
     /// Lifetime: until the next call.
     [[nodiscard]] std::span<const Address> addresses();
+    /// The address that has come and was not taken, if it is the only one and there will be no other, nor should have
+    /// been; else null.
+    /// Lifetime: until the next call.
+    [[nodiscard]] const Address* only();
     /// Takes the address that should be tried next: the best of the family whose turn it is, so that one that does not
     /// work here costs one attempt and not all of them. Nothing if all that have come were taken.
     [[nodiscard]] std::optional<Address> next();

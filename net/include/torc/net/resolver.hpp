@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -105,6 +106,10 @@ class Resolver {
     /// What is wrong with the name is said when the resolution is awaited.
     [[nodiscard]] Resolution look_up(std::string host, std::uint16_t port,
                                      family_preference family = family_preference::any);
+
+    /// The address that `host` is itself, so that there is nothing to look up; nothing if it is a name, or if there are
+    /// entries, which may say otherwise.
+    [[nodiscard]] std::optional<Address> literal(std::string_view host, std::uint16_t port);
 
     /// Forgets what the name servers said.
     void clear_cache() noexcept;
