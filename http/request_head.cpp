@@ -9,6 +9,8 @@
 #include <torc/http/message.hpp>
 #include <torc/net/tls_error.hpp>
 
+#include "bytes.hpp"
+
 namespace torc::http {
 namespace {
 
@@ -34,49 +36,60 @@ bool is_one_of(std::string_view name, std::initializer_list<std::string_view> lo
                                [&](std::string_view each) { return std::ranges::equal(name, each, {}, lower); });
 }
 
-void add_default(Headers& headers, std::string_view name, std::string_view value) {
-    if (!value.empty() && !headers.contains(name)) headers.add(name, value);
+/// What most heads fit into.
+constexpr std::size_t usual_head_bytes = 512;
+
+void append_field(std::string& out, std::string_view name, std::string_view value) {
+    append_all(out, {name, ": ", value, "\r\n"});
 }
+
+std::unexpected<Error> bad(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
 
 }  // namespace
 
 result<void> append_request(std::string& out, const Url& target, const Request& request, const SessionOptions& options,
                             bool with_credentials) {
-    RequestHead head;
-    head.method = request.method;
-    head.target = target.target();
-    Headers& headers = head.headers;
-    headers.add("Host", request.headers.get_or("Host", target.authority()));
+    const auto goes_along = [&](std::string_view name) {  // of the session's own fields
+        return !request.headers.contains(name) &&
+               (with_credentials || !is_one_of(name, {"authorization", "cookie", "proxy-authorization"}));
+    };
+    const auto is_said = [&](std::string_view name) {
+        return request.headers.contains(name) || (options.headers.contains(name) && goes_along(name));
+    };
+    out.reserve(out.size() + usual_head_bytes);
+    auto begun = append_head(out, RequestHead{.method = request.method, .target = std::string{target.target()}});
+    if (!begun) return begun;
+    out.resize(out.size() - 2);  // the empty line comes behind the fields
+    append_field(out, "Host", request.headers.get_or("Host", target.authority()));
     for (const Headers* source : {&request.headers, &options.headers}) {
         for (const auto& [name, value] : *source) {
             if (is_one_of(name, {"content-length", "transfer-encoding"})) {
-                return std::unexpected{Error{errc::bad_header, phase::send, "",
-                                             fmt::format("{} is set by the session, from the body it is given", name)}};
+                return bad(fmt::format("{} is set by the session, from the body it is given", name));
             }
             if (is_one_of(name, {"host"})) continue;
-            const bool of_session = source == &options.headers;
-            if (of_session && request.headers.contains(name)) continue;
-            if (of_session && !with_credentials &&
-                is_one_of(name, {"authorization", "cookie", "proxy-authorization"})) {
-                continue;
-            }
-            headers.add(name, value);
+            if (source == &options.headers && !goes_along(name)) continue;
+            append_field(out, name, value);
         }
     }
-    add_default(headers, "User-Agent", options.user_agent);
-    add_default(headers, "Accept", "*/*");
-    if (options.decode) add_default(headers, "Accept-Encoding", accept_encoding);
-    if (target.has_credentials()) {
-        add_default(headers, "Authorization", "Basic " + base64(target.user() + ":" + target.password()));
+    if (!options.user_agent.empty() && !is_said("User-Agent")) {
+        std::string fault = Headers::fault_of("User-Agent", options.user_agent);
+        if (!fault.empty()) return bad(std::move(fault));
+        append_field(out, "User-Agent", trim_spaces(options.user_agent));
+    }
+    if (!is_said("Accept")) append_field(out, "Accept", "*/*");
+    if (options.decode && !is_said("Accept-Encoding")) append_field(out, "Accept-Encoding", accept_encoding);
+    if (target.has_credentials() && !is_said("Authorization")) {
+        append_field(out, "Authorization", "Basic " + base64(target.user() + ":" + target.password()));
     }
     if (request.stream && !request.stream->length) {
-        headers.add("Transfer-Encoding", "chunked");
+        append_field(out, "Transfer-Encoding", "chunked");
     } else if (request.stream) {
-        headers.add("Content-Length", std::to_string(*request.stream->length));
+        append_field(out, "Content-Length", std::to_string(*request.stream->length));
     } else if (!request.body.empty() || is_one_of(request.method, {"post", "put", "patch"})) {
-        headers.add("Content-Length", std::to_string(request.body.size()));
+        append_field(out, "Content-Length", std::to_string(request.body.size()));
     }
-    return append_head(out, head);
+    out.append("\r\n");
+    return {};
 }
 
 std::string format_seconds(double seconds) { return fmt::format("{:.3g} s", seconds); }

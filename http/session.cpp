@@ -11,8 +11,8 @@ Url parsed(std::string_view text) {
     return std::move(*url);
 }
 
-Url for_http(Url url) {
-    if (url.scheme() == "http" || url.scheme() == "https") return url;
+Url&& for_http(Url&& url) {
+    if (url.scheme() == "http" || url.scheme() == "https") return std::move(url);
     throw Error{errc::unknown_scheme, phase::none, "",
                 "a session speaks http and https, not " + std::string{url.scheme()}};
 }
@@ -36,8 +36,10 @@ AsyncSession::~AsyncSession() = default;
 
 AsyncSession::opening AsyncSession::operator co_await() & { return opening{get()}; }
 
-task<Response&> AsyncSession::get(std::string target) { return request(request_of("GET", std::move(target))); }
-task<Response&> AsyncSession::head(std::string target) { return request(request_of("HEAD", std::move(target))); }
+task<Response&> AsyncSession::get(std::string target) { return state_->perform(request_of("GET", std::move(target))); }
+task<Response&> AsyncSession::head(std::string target) {
+    return state_->perform(request_of("HEAD", std::move(target)));
+}
 
 task<Response&> AsyncSession::post(std::string target, std::string body, std::string content_type) {
     Request posted = request_of("POST", std::move(target));

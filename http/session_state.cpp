@@ -20,6 +20,9 @@
 // of an answer came and the request may be repeated (RFC 9110, 9.2.2), it is sent once more on a fresh one. Whether a
 // kept connection is alive is asked of the kernel before each use, with a peek: an end of stream, or bytes that nobody
 // asked for, which could otherwise be taken for the next answer.
+//
+// One reading of the clock ends a phase and begins the next, so that the parts of a request make the whole; a limit of
+// time is a point in time that lies behind the beginning of its phase.
 
 namespace torc::http {
 namespace {
@@ -44,11 +47,6 @@ class peek_awaitable final : public net::side_awaitable {
    private:
     char byte_ = 0;
 };
-
-Clock::duration spent(Clock::time_point& since) {
-    const Clock::time_point now = Clock::now();
-    return now - std::exchange(since, now);
-}
 
 /// The context of sessions that bring none: one for each executor, because the trust store is dear to load.
 const net::TlsContext& default_context(Executor& executor) {
@@ -78,7 +76,7 @@ class SessionState::Turn {
     SessionState& session_;
 };
 
-SessionState::SessionState(Url where, SessionOptions chosen)
+SessionState::SessionState(Url&& where, SessionOptions&& chosen)
     : url(std::move(where)), options(std::move(chosen)), response_url(url) {}
 
 void SessionState::drop() noexcept {
@@ -94,15 +92,22 @@ close_awaitable SessionState::close() {
     return connection_->transport.close();
 }
 
-Clock::duration SessionState::left(Clock::duration limit) const {
-    return std::min(limit, deadline_ == Clock::never ? Clock::duration::max() : deadline_ - Clock::now());
+/// The time since the phase before belongs to `part`.
+void SessionState::end_phase(Clock::duration& part) {
+    const Clock::time_point now = Clock::now();
+    part += now - std::exchange(phase_began_, now);
+}
+
+/// When a phase that has just begun has lasted for `limit`, or the whole request for too long.
+Clock::time_point SessionState::until(Clock::duration limit) const {
+    return std::min(torc::detail::after(phase_began_, limit), deadline_);
 }
 
 /// Gives a time-out its words, and any error its phase and peer.
 Error SessionState::described(Error error, phase where, Clock::duration limit) const {
     const bool connecting = error.where() == phase::connect && where == phase::connect;
     if (error.code() == torc::errc::timed_out && (error.where() == phase::none || connecting)) {
-        const bool total = left(Clock::duration::max()) <= Clock::duration::zero();
+        const bool total = deadline_ <= Clock::now();
         const auto seconds = std::chrono::duration<double>(total ? options.timeouts.total : limit).count();
         std::string what = "timed out after " + format_seconds(seconds);
         if (total) what += " in all";
@@ -117,81 +122,70 @@ Error SessionState::described(Error error, phase where, Clock::duration limit) c
     return error;
 }
 
-/// Receives for as long as `wait`, which is what is left of `limit`.
-task<BufferSlice> SessionState::receive(Clock::duration wait, phase where, Clock::duration limit) {
-    auto received = co_await as_result(with_timeout(left(wait), connection_->transport.receive()));
-    if (!received) throw described(std::move(received).error(), where, limit);
-    co_return std::move(*received);
-}
-
-task<> SessionState::send(std::string_view bytes) {
-    const Clock::duration limit = options.timeouts.send;
-    auto sent = co_await as_result(with_timeout(left(limit), connection_->transport.send(bytes)));
-    if (!sent) throw described(std::move(sent).error(), phase::send, limit);
-}
-
 task<Response&> SessionState::perform(Request request) {
     const Turn turn{*this, phase::send};
-    co_await end_previous();
+    if (body_open_) co_await end_previous();
+    phase_began_ = Clock::now();
+    deadline_ = torc::detail::after(phase_began_, options.timeouts.total);
     timings = {};
     redirects = 0;
     forward_credentials_ = true;
-    deadline_ = torc::detail::after(Clock::now(), options.timeouts.total);
-    auto resolved = request.url.empty() ? torc::result<Url>{url} : url.resolve(request.url);
-    if (!resolved) throw std::move(resolved).error();
-    Url target = std::move(*resolved);
-    for (;;) {
-        co_await exchange(target, request);
-        if (!options.redirects.follow || !is_redirect(head.status)) break;
-        if (head.status != 303 && !head.headers.contains("Location")) break;
-        auto next = follow_redirect(request.method, target, head.status, head.headers, redirects, options.redirects);
-        if (!next) {
-            drop();
-            throw described(std::move(next).error(), phase::head, Clock::duration::zero());
-        }
-        if (next->keep_body && request.stream) {
-            drop();
-            throw Error{errc::bad_redirect, phase::head, "",
-                        "the server redirects a request whose streamed body can not be sent again"};
-        }
-        strip_headers(request.headers, *next);
-        if (!next->keep_body) {
-            request.body.clear();
-            request.stream.reset();
-        }
-        request.method = std::move(next->method);
-        forward_credentials_ = forward_credentials_ && next->same_origin;
-        target = std::move(next->url);
-        ++redirects;
-        co_await end_previous();
-    }
-    response_url = std::move(target);
+    auto target = request.url.empty() ? torc::result<Url>{url} : url.resolve(request.url);
+    if (!target) throw std::move(target).error();
+    aim_at(std::move(*target));
+    do {
+        if (body_open_) co_await end_previous();
+        if (connection_ && !co_await still_usable()) drop();
+        const bool repeatable = connection_ && is_idempotent_method(request.method) && !request.stream;
+        if (connection_ && co_await exchange(request, repeatable) == attempt::answered) continue;
+        co_await open();
+        co_await exchange(request, false);
+    } while (redirected(request));
     co_return response;
+}
+
+/// Sets the target of the next request. A connection that leads elsewhere is of no use for it.
+void SessionState::aim_at(Url target) {
+    if (connection_ && !response_url.same_origin(target)) drop();
+    response_url = std::move(target);
+}
+
+/// Whether the response is a redirect to follow: then the request is made the next one.
+bool SessionState::redirected(Request& request) {
+    if (!options.redirects.follow || !is_redirect(head.status)) return false;
+    if (head.status != 303 && !head.headers.contains("Location")) return false;
+    auto next = follow_redirect(request.method, response_url, head.status, head.headers, redirects, options.redirects);
+    if (!next) {
+        drop();
+        throw described(std::move(next).error(), phase::head);
+    }
+    if (next->keep_body && request.stream) {
+        drop();
+        throw Error{errc::bad_redirect, phase::head, "",
+                    "the server redirects a request whose streamed body can not be sent again"};
+    }
+    strip_headers(request.headers, *next);
+    if (!next->keep_body) {
+        request.body.clear();
+        request.stream.reset();
+    }
+    request.method = std::move(next->method);
+    forward_credentials_ = forward_credentials_ && next->same_origin;
+    aim_at(std::move(next->url));
+    ++redirects;
+    return true;
 }
 
 /// Reads what is left of the response before, or drops the connection where that would cost more than a new one.
 task<> SessionState::end_previous() {
-    const Clock::time_point until = torc::detail::after(Clock::now(), cheap_rest_time);
+    const Clock::time_point cheap_until = torc::detail::after(Clock::now(), cheap_rest_time);
     std::uint64_t rest_bytes = 0;
     while (body_open_ && rest_bytes <= cheap_rest_bytes) {
-        auto reading = read_some();
-        auto piece = co_await as_result(with_deadline(until, std::move(reading)));
+        auto piece = co_await as_result(with_deadline(cheap_until, read_body(false)));
         if (!piece) break;
         rest_bytes += piece->size();
     }
     if (body_open_) drop();
-}
-
-task<> SessionState::exchange(const Url& target, Request& request) {
-    if (connection_ && !connection_->origin.same_origin(target)) drop();
-    if (connection_ && !co_await still_usable()) drop();
-    const bool repeatable = is_idempotent_method(request.method) && !request.stream;
-    if (connection_) {
-        if (co_await try_exchange(target, request, repeatable) == attempt::answered) co_return;
-        drop();
-    }
-    if (!connection_) co_await open(target);
-    co_await try_exchange(target, request, false);
 }
 
 task<bool> SessionState::still_usable() {
@@ -202,7 +196,57 @@ task<bool> SessionState::still_usable() {
     co_return seen == -EAGAIN || (seen > 0 && connection_->transport.tls() != nullptr);
 }
 
-task<SessionState::attempt> SessionState::try_exchange(const Url& target, Request& request, bool may_repeat) {
+task<> SessionState::open() {
+    const std::string host{response_url.host()};
+    const std::uint16_t port = response_url.port();
+    const Timeouts& limits = options.timeouts;
+    peer = {};
+    tls.reset();
+    net::Resolver& resolver = net::Resolver::of(Executor::here());
+    net::ConnectOptions connecting = options.connection;
+    std::optional<net::Address> literal;
+    if (response_url.is_ipv4() || response_url.is_ipv6()) literal = resolver.literal(host, port);
+    std::optional<net::Resolution> names;
+    if (!literal) {
+        names = resolver.look_up(host, port);
+        auto usable =
+            co_await as_result(with_deadline(until(limits.resolve), names->usable(connecting.resolution_delay)));
+        // Addresses that were only waiting for better ones do when the time is over.
+        if (!usable && names->addresses().empty()) {
+            throw described(std::move(usable).error(), phase::resolve, limits.resolve);
+        }
+    }
+    peer = literal ? *literal : names->addresses().front();
+    end_phase(timings.resolve);
+
+    connecting.timeout = until(limits.connect) - phase_began_;
+    auto connect =
+        literal ? net::TcpStream::connect(peer, connecting) : net::TcpStream::connect(std::move(*names), connecting);
+    auto connected = co_await as_result(std::move(connect));
+    if (!connected) throw described(std::move(connected).error(), phase::connect, limits.connect);
+    peer = connected->peer();
+    connected->record().keep_receiving(false);
+    end_phase(timings.connect);
+
+    Parser parser{Parser::role::response, Parser::Options{options.limits, true}};
+    if (!response_url.secure()) {
+        connection_.emplace(Connection{Transport{std::move(*connected)}, std::move(parser), {}});
+        co_return;
+    }
+    net::tls::ClientSide side;
+    side.server_name = host;
+    side.port = port;
+    const net::TlsContext& context = options.tls ? *options.tls : default_context(Executor::here());
+    auto secured = co_await as_result(
+        with_deadline(until(limits.tls), net::TlsStream::connect(std::move(*connected), context, std::move(side))));
+    if (!secured) throw described(std::move(secured).error(), phase::tls, limits.tls);
+    end_phase(timings.tls);
+    tls = secured->info();
+    connection_.emplace(Connection{Transport{std::move(*secured)}, std::move(parser), {}});
+}
+
+/// Sends the request and reads the head of its response.
+task<SessionState::attempt> SessionState::exchange(Request& request, bool may_repeat) {
     struct DropUnlessAnswered {
         SessionState& session;
         bool answered = false;
@@ -210,82 +254,59 @@ task<SessionState::attempt> SessionState::try_exchange(const Url& target, Reques
             if (!answered) session.drop();
         }
     } guard{*this};
-    const bool reused = std::exchange(connection_->used, true);
-    Clock::time_point since = Clock::now();
-    auto sent = co_await as_result(send_request(target, request));
-    timings.send += spent(since);
+    Connection& connection = *connection_;
+    const Timeouts& limits = options.timeouts;
+    const bool reused = std::exchange(connection.used, true);
+    const bool joined = !request.stream && request.body.size() <= joined_body_bytes;
+    std::string out;
+    auto written = append_request(out, response_url, request, options, forward_credentials_);
+    if (!written) throw std::move(written).error().at(phase::send);
+    if (joined) out += request.body;
+    connection.parser.expect_response_to(request.method);
+
+    auto sent = co_await as_result(with_deadline(until(limits.send), connection.transport.send(out)));
+    if (!sent) sent = std::unexpected{described(std::move(sent).error(), phase::send, limits.send)};
+    if (sent && !joined) sent = co_await as_result(send_body(request));
+    end_phase(timings.send);
     // A server may answer before it has read everything, and close: the answer counts, not the broken pipe.
     const bool broken = !sent && is_gone(sent.error());
     if (!sent && !broken) throw std::move(sent).error();
-    auto read = co_await as_result(read_head());
-    timings.wait += spent(since);
-    if (!read) {
-        const bool nothing_came = !connection_->parser.started();
+
+    const Clock::time_point head_until = until(limits.head);
+    result<bool> whole = false;
+    while (whole && !*whole) {
+        auto received = co_await as_result(with_deadline(head_until, connection.transport.receive()));
+        whole = received ? read_head(std::move(*received)) : std::unexpected{std::move(received).error()};
+    }
+    end_phase(timings.wait);
+    if (!whole) {
+        const bool nothing_came = !connection.parser.started();
         if (may_repeat && reused && nothing_came &&
-            (is_gone(read.error()) || read.error().code() == errc::unexpected_eof)) {
+            (is_gone(whole.error()) || whole.error().code() == errc::unexpected_eof)) {
             co_return attempt::connection_was_stale;
         }
-        throw described(broken && nothing_came ? std::move(sent).error() : std::move(read).error(), phase::head, {});
+        if (broken && nothing_came) throw described(std::move(sent).error(), phase::head);
+        throw described(std::move(whole).error(), phase::head, limits.head);
     }
     guard.answered = true;
     begin_body();
     co_return attempt::answered;
 }
 
-task<> SessionState::open(const Url& target) {
-    const std::string host{target.host()};
-    const Timeouts& limits = options.timeouts;
-    Clock::time_point since = Clock::now();
-    peer = {};
-    tls.reset();
-    net::ConnectOptions connecting = options.connection;
-    net::Resolution names = net::Resolver::of(Executor::here()).look_up(host, target.port());
-    auto usable = co_await as_result(with_timeout(left(limits.resolve), names.usable(connecting.resolution_delay)));
-    // Addresses that were only waiting for better ones do when the time is over.
-    if (!usable && names.addresses().empty()) {
-        throw described(std::move(usable).error(), phase::resolve, limits.resolve);
+/// What was not sent together with the head.
+task<> SessionState::send_body(Request& request) {
+    if (!request.stream) {
+        co_await send(request.body);
+    } else {
+        co_await send_stream(*request.stream);
     }
-    timings.resolve += spent(since);
-
-    connecting.timeout = left(limits.connect);
-    peer = names.addresses().front();
-    auto connected = co_await as_result(net::TcpStream::connect(std::move(names), connecting));
-    if (!connected) throw described(std::move(connected).error(), phase::connect, limits.connect);
-    peer = connected->peer();
-    connected->record().keep_receiving(false);
-    timings.connect += spent(since);
-
-    Parser parser{Parser::role::response, Parser::Options{options.limits, true}};
-    if (!target.secure()) {
-        connection_.emplace(Connection{Transport{std::move(*connected)}, std::move(parser), target, {}});
-        co_return;
-    }
-    net::tls::ClientSide side;
-    side.server_name = host;
-    side.port = target.port();
-    const net::TlsContext& context = options.tls ? *options.tls : default_context(Executor::here());
-    auto secured = co_await as_result(
-        with_timeout(left(limits.tls), net::TlsStream::connect(std::move(*connected), context, std::move(side))));
-    if (!secured) throw described(std::move(secured).error(), phase::tls, limits.tls);
-    timings.tls += spent(since);
-    tls = secured->info();
-    connection_.emplace(Connection{Transport{std::move(*secured)}, std::move(parser), target, {}});
 }
 
-task<> SessionState::send_request(const Url& target, Request& request) {
-    std::string out;
-    auto written = append_request(out, target, request, options, forward_credentials_);
-    if (!written) throw std::move(written).error().at(phase::send);
-    connection_->parser.expect_response_to(request.method);
-    if (request.stream) {
-        co_await send(out);
-        co_await send_stream(*request.stream);
-        co_return;
-    }
-    const bool joined = request.body.size() <= joined_body_bytes;
-    if (joined) out += request.body;
-    co_await send(out);
-    if (!joined) co_await send(request.body);
+task<> SessionState::send(std::string_view bytes) {
+    const Clock::duration limit = options.timeouts.send;
+    end_phase(timings.send);
+    auto sent = co_await as_result(with_deadline(until(limit), connection_->transport.send(bytes)));
+    if (!sent) throw described(std::move(sent).error(), phase::send, limit);
 }
 
 task<> SessionState::send_stream(BodyStream& body) {
@@ -315,34 +336,33 @@ task<> SessionState::send_stream(BodyStream& body) {
     }
 }
 
-task<> SessionState::read_head() {
-    Connection& connection = *connection_;
-    const Clock::duration limit = left(options.timeouts.head);
-    const Clock::time_point until = torc::detail::after(Clock::now(), limit);
-    for (;;) {
-        auto step = connection.parser.feed(connection.received.bytes());
-        if (!step) throw described(std::move(step).error(), phase::head, {});
-        connection.received.consume(step->consumed_bytes);
-        if (step->what == Parser::event::head) break;
-        if (step->what != Parser::event::need_more) continue;
-        connection.received.release();
-        const Clock::duration wait = until == Clock::never ? limit : until - Clock::now();
-        connection.received = co_await receive(wait, phase::head, limit);
-        if (!connection.received.empty()) continue;
-        auto finished = connection.parser.finish();
-        if (!finished) throw described(std::move(finished).error(), phase::head, {});
-        throw described(
-            Error{errc::unexpected_eof, phase::head, "", "the server closed the connection without an answer"},
-            phase::head, {});
+/// Reads on in the head with what was received. False if there is more to come.
+result<bool> SessionState::read_head(BufferSlice received) {
+    Parser& parser = connection_->parser;
+    if (received.empty()) {
+        auto finished = parser.finish();
+        if (!finished) return std::unexpected{std::move(finished).error()};
+        return std::unexpected{
+            Error{errc::unexpected_eof, phase::head, "", "the server closed the connection without an answer"}};
     }
-    head = connection.parser.take_response();
-    content_length = connection.parser.content_length();
+    for (;;) {
+        auto step = parser.feed(received.bytes());
+        if (!step) return std::unexpected{std::move(step).error()};
+        received.consume(step->consumed_bytes);
+        if (step->what == Parser::event::need_more) return false;
+        if (step->what == Parser::event::head) break;
+    }
+    connection_->received = std::move(received);
+    head = parser.take_response();
+    content_length = parser.content_length();
     trailers.clear();
+    return true;
 }
 
 void SessionState::begin_body() {
     decoder_.reset();
     undecoded_ = {};
+    body_begun_ = false;
     wire_done_ = false;
     body_open_ = true;
     if (connection_->parser.body() == body_kind::none) end_body();
@@ -363,69 +383,78 @@ void SessionState::end_body() {
     connection_->received.release();
 }
 
-task<std::span<const std::byte>> SessionState::read() {
-    const Turn turn{*this, phase::body};
-    auto piece = read_some();
-    co_return co_await std::move(piece);
-}
-
-task<std::span<const std::byte>> SessionState::read_some() {
+task<std::span<const std::byte>> SessionState::read_body(bool for_user) {
+    std::optional<Turn> turn;
+    if (for_user) turn.emplace(*this, phase::body);
     if (!body_open_) co_return std::span<const std::byte>{};
     struct DropUnlessRead {
         SessionState& session;
-        Clock::time_point since = Clock::now();
         bool good = false;
         ~DropUnlessRead() {
-            session.timings.body += spent(since);
+            session.end_phase(session.timings.body);
             if (!good) session.drop();
         }
     } guard{*this};
-    if (!decoder_) {
-        auto made =
-            options.decode ? Decoder::create(head.headers, options.limits) : Decoder::create("", options.limits);
-        if (!made) throw described(std::move(made).error(), phase::body, {});
-        decoder_.emplace(std::move(*made));
-        if (!decoder_->identity()) decoded_.resize(decoded_bytes);
-    }
-    Connection& connection = *connection_;
+    phase_began_ = Clock::now();
+    const Clock::duration idle = options.timeouts.idle;
     for (;;) {
-        if (!decoder_->identity()) {
+        const std::optional<std::span<const std::byte>> piece = take_piece();
+        if (piece) {
+            guard.good = true;
+            co_return *piece;
+        }
+        auto received = co_await as_result(with_deadline(until(idle), connection_->transport.receive()));
+        if (!received) throw described(std::move(received).error(), phase::body, idle);
+        end_phase(timings.body);
+        connection_->received = std::move(*received);
+        if (!connection_->received.empty()) continue;
+        auto finished = connection_->parser.finish();
+        if (!finished) throw described(std::move(finished).error(), phase::body);
+        wire_done_ = true;
+    }
+}
+
+/// The next bytes of the body that what was received holds, empty at its end; nothing if there is more to receive.
+std::optional<std::span<const std::byte>> SessionState::take_piece() {
+    if (!std::exchange(body_begun_, true)) choose_decoder();
+    BufferSlice& received = connection_->received;
+    for (;;) {
+        if (decoder_) {
             auto step = decoder_->decode(undecoded_, decoded_);
-            if (!step) throw described(std::move(step).error(), phase::body, {});
+            if (!step) throw described(std::move(step).error(), phase::body);
             undecoded_ = undecoded_.subspan(step->consumed_bytes);
-            if (step->produced_bytes > 0) {
-                guard.good = true;
-                co_return std::span<const std::byte>{decoded_}.first(step->produced_bytes);
-            }
+            if (step->produced_bytes > 0) return std::span<const std::byte>{decoded_}.first(step->produced_bytes);
             if (step->consumed_bytes > 0) continue;
         }
         if (wire_done_) {
-            auto whole = decoder_->finish();
-            if (!whole) throw described(std::move(whole).error(), phase::body, {});
-            guard.good = true;
+            auto whole = decoder_ ? decoder_->finish() : result<void>{};
+            if (!whole) throw described(std::move(whole).error(), phase::body);
             end_body();
-            co_return std::span<const std::byte>{};
+            return std::span<const std::byte>{};
         }
-        auto step = connection.parser.feed(connection.received.bytes());
-        if (!step) throw described(std::move(step).error(), phase::body, {});
-        connection.received.consume(step->consumed_bytes);
+        auto step = connection_->parser.feed(received.bytes());
+        if (!step) throw described(std::move(step).error(), phase::body);
+        received.consume(step->consumed_bytes);
         if (step->what == Parser::event::end) {
             wire_done_ = true;
-        } else if (step->what == Parser::event::body) {
-            if (decoder_->identity()) {
-                guard.good = true;
-                co_return step->body;
-            }
-            undecoded_ = step->body;
+        } else if (step->what != Parser::event::body) {
+            received.release();
+            return std::nullopt;
+        } else if (!decoder_) {
+            return step->body;
         } else {
-            connection.received.release();
-            connection.received = co_await receive(options.timeouts.idle, phase::body, options.timeouts.idle);
-            if (!connection.received.empty()) continue;
-            auto finished = connection.parser.finish();
-            if (!finished) throw described(std::move(finished).error(), phase::body, {});
-            wire_done_ = true;
+            undecoded_ = step->body;
         }
     }
+}
+
+void SessionState::choose_decoder() {
+    if (!options.decode || !head.headers.contains("Content-Encoding")) return;
+    auto made = Decoder::create(head.headers, options.limits);
+    if (!made) throw described(std::move(made).error(), phase::body);
+    if (made->identity()) return;
+    decoder_.emplace(std::move(*made));
+    decoded_.resize(decoded_bytes);
 }
 
 }  // namespace torc::http

@@ -18,11 +18,11 @@ namespace torc::http {
 
 class SessionState {
    public:
-    SessionState(Url url, SessionOptions options);
+    SessionState(Url&& url, SessionOptions&& options);
 
     task<Response&> perform(Request request);
     /// The next bytes of the body, for the user of the response.
-    task<std::span<const std::byte>> read();
+    task<std::span<const std::byte>> read() { return read_body(true); }
     void abandon_body() noexcept { drop(); }
     close_awaitable close();
 
@@ -30,7 +30,7 @@ class SessionState {
     SessionOptions options;
     Response response{*this};
     ResponseHead head;
-    Url response_url;
+    Url response_url;  // of the present or last request; the connection, if there is one, leads to its origin
     Headers trailers;
     Timings timings;
     std::size_t redirects = 0;
@@ -44,38 +44,42 @@ class SessionState {
     struct Connection {
         Transport transport;
         Parser parser;
-        Url origin;
         BufferSlice received;  // what the parser has not seen yet
         bool used = false;     // it has served a request before this one
     };
     /// What an attempt to send a request and read the head of its response came to.
     enum class attempt : std::uint8_t { answered, connection_was_stale };
 
-    task<> exchange(const Url& target, Request& request);
-    task<attempt> try_exchange(const Url& target, Request& request, bool may_repeat);
-    task<> open(const Url& target);
-    task<> send_request(const Url& target, Request& request);
+    void aim_at(Url target);
+    task<> open();
+    task<attempt> exchange(Request& request, bool may_repeat);
+    task<> send_body(Request& request);
     task<> send_stream(BodyStream& body);
-    task<> read_head();
+    result<bool> read_head(BufferSlice received);
+    bool redirected(Request& request);
     task<bool> still_usable();
     task<> end_previous();
-    task<std::span<const std::byte>> read_some();
+    task<std::span<const std::byte>> read_body(bool for_user);
+    std::optional<std::span<const std::byte>> take_piece();
+    void choose_decoder();
     void begin_body();
     void end_body();
     void drop() noexcept;
-    [[nodiscard]] Clock::duration left(Clock::duration limit) const;
-    task<BufferSlice> receive(Clock::duration wait, phase where, Clock::duration limit);
+    void end_phase(Clock::duration& part);
+    [[nodiscard]] Clock::time_point until(Clock::duration limit) const;
     task<> send(std::string_view bytes);
-    [[nodiscard]] Error described(Error error, phase where, Clock::duration limit) const;
+    [[nodiscard]] Error described(Error error, phase where, Clock::duration limit = {}) const;
 
     class Turn;  // one request or read at a time
 
     std::optional<Connection> connection_;
     Clock::time_point deadline_ = Clock::never;
-    std::optional<Decoder> decoder_;
+    Clock::time_point phase_began_;
+    std::optional<Decoder> decoder_;  // none where there is no coding to undo
     std::vector<std::byte> decoded_;
     std::span<const std::byte> undecoded_;
     bool body_open_ = false;  // there may be more to read
+    bool body_begun_ = false;
     bool wire_done_ = false;  // the message ended; the decoder may still hold something
     bool busy_ = false;
     bool closed_ = false;
