@@ -18,6 +18,7 @@ namespace torc::http {
 namespace {
 
 constexpr std::size_t copy_below_bytes = 32 * 1024;
+constexpr std::size_t usual_head_bytes = 256;
 constexpr std::size_t kept_bytes = 4 * 1024;  // by a connection that is idle
 
 Error busy() { return Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"}; }
@@ -149,9 +150,10 @@ void Responder::append_end() {
 }
 
 /// Sends; `left` follows unless it was cut short. Then the connection refuses all that would come.
-task<> Responder::leave(std::span<const std::byte> bytes) noexcept {
+task<> Responder::leave(std::span<const std::byte> bytes) {
+    task<> sending = connection_.send(bytes);
     writing_ = sent_ = true;
-    return connection_.send(bytes);
+    return sending;
 }
 
 void Responder::left() noexcept {
@@ -193,8 +195,9 @@ task<> Responder::finish() {
 }
 
 task<> Responder::send(int status, std::string body, std::string_view content_type) {
-    begin_with(status, body.size(), content_type);
     const std::span<const std::byte> whole = std::as_bytes(std::span{body});
+    if (whole.size() < copy_below_bytes) out_.reserve(whole.size() + usual_head_bytes);
+    begin_with(status, whole.size(), content_type);
     if (whole.size() >= copy_below_bytes) {
         co_await write(whole);
         co_await finish();

@@ -83,7 +83,7 @@ class Responder {
     void account_for(std::size_t piece_bytes);
     void append(std::span<const std::byte> piece);
     void append_end();
-    [[nodiscard]] task<> leave(std::span<const std::byte> bytes) noexcept;
+    [[nodiscard]] task<> leave(std::span<const std::byte> bytes);
     void left() noexcept;
 
     detail::ServerConnection& connection_;
