@@ -366,9 +366,9 @@ TEST_CASE("as_result makes no task around a task or a limit") {
         co_await with_scope([&](scope& here) -> task<> {
             const auto before = torc::Executor::here().statistics().frames;
             here.spawn(settled());
-            CHECK(Executor::here().statistics().frames - before == 2);
+            CHECK(torc::Executor::here().statistics().frames - before == 2);
             here.spawn(limited());
-            CHECK(Executor::here().statistics().frames - before == 4);
+            CHECK(torc::Executor::here().statistics().frames - before == 4);
             co_await turns(1);
             bell.set();
         });
