@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "tls_internal.hpp"
+#include "tls_provider.hpp"
 #include "tls_random.hpp"
 
 // Theory of operation. One SSL_CTX per TlsContext, filled in once and never changed: that makes copies and threads
@@ -73,7 +74,7 @@ std::shared_ptr<ContextState> make_state(const SSL_METHOD* method, const TlsAlgo
     use_simulated_randomness();
     ERR_clear_error();
     auto state = std::make_shared<ContextState>();
-    state->context.reset(SSL_CTX_new(method));
+    state->context.reset(SSL_CTX_new_ex(library_context(), nullptr, method));
     if (!state->context) {
         throw Error{errc::unsupported, phase::tls, "set up", "OpenSSL can not be used: " + drain_errors().words};
     }

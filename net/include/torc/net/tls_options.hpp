@@ -76,7 +76,10 @@ struct ContextState;
 /// Everything that connections of one kind share: options checked, certificates parsed, trust store opened.
 /// Shape:    made once, copied freely (a copy is one pointer); never changes.
 /// Lifetime: engines keep what they need alive.
-/// Requires: nothing; may be used from several threads, though one per thread spares OpenSSL's locks.
+/// Requires: nothing; may be used from several threads, though one per thread spares OpenSSL's locks. Providers, FIPS
+/// and
+///           library contexts that the program sets up in OpenSSL count for contexts made after that; see
+///           docs/design.md, "TLS".
 class TlsContext {
    public:
     /// Errors: `Error` with tls_errc::bad_credentials or bad_option, or the file's errno; a file is named.
