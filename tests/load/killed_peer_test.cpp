@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <blocking_peer.hpp>
 #include <certificates.hpp>
 #include <forked.hpp>
 #include <leak_check.hpp>
@@ -63,7 +64,13 @@ class DyingServer {
         return std::string{scheme} + "://127.0.0.1:" + std::to_string(port_) + "/";
     }
     [[nodiscard]] std::string peer() const { return "127.0.0.1:" + std::to_string(port_); }
-    void await_death() { CHECK(process_.wait() == -SIGKILL); }
+    /// Waits until it is gone and nobody listens there: the kernel takes a ring's sockets apart a little after the end
+    /// of its process.
+    void await_death() {
+        CHECK(process_.wait() == -SIGKILL);
+        const net::Address address = net::Address::loopback(static_cast<std::uint16_t>(port_));
+        for (int fd = test::peer::connect_to(address); fd >= 0; fd = test::peer::connect_to(address)) ::close(fd);
+    }
 
    private:
     static task<> live(Life& life) {

@@ -323,7 +323,7 @@ TEST_SUITE("sim: freedoms of the kernel") {
 
     TEST_CASE("cancellations land before, with and after the completion") {
         std::map<std::string, int> ends;
-        for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+        for (std::uint64_t seed = 1; seed <= 400; ++seed) {
             sim::Options options = plain();
             options.completion_delay = 1ms;
             options.cancel_delay = 1ms;
