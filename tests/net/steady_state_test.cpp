@@ -87,8 +87,9 @@ task<> echo_datagrams(UdpSocket& socket) {
 TEST_SUITE("steady state") {
     TEST_CASE("the counter counts") {
         const memory_watch watch;
-        const auto one = std::make_unique<int>(1);
+        void* const one = ::operator new(1);  // called by name, or a compiler may do without
         CHECK(watch.allocations() >= 1);
+        ::operator delete(one);
     }
 
     TEST_CASE("a stream's echo allocates nothing, into the callers' memory") {
