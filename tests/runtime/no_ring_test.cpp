@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <forked.hpp>
 #include <fstream>
 #include <functional>
@@ -65,14 +66,14 @@ void refuse(unsigned number, int error, int second = -1) {
 /// This process sees the sysctl with that value, and is refused what it then would be.
 void switch_off(int value) {
     const char* const sysctl = "/proc/sys/kernel/io_uring_disabled";
-    char shown[] = "/tmp/torc-no-ring-XXXXXX";
-    const int fd = ::mkstemp(shown);
+    std::string shown = (std::filesystem::temp_directory_path() / "torc-no-ring-XXXXXX").string();
+    const int fd = ::mkstemp(shown.data());
     if (fd < 0) throw std::runtime_error("no file");
     ::close(fd);
     std::ofstream{shown} << value << '\n';
     const bool done = ::unshare(CLONE_NEWNS) == 0 && ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-                      ::mount(shown, sysctl, nullptr, MS_BIND, nullptr) == 0;
-    ::unlink(shown);
+                      ::mount(shown.c_str(), sysctl, nullptr, MS_BIND, nullptr) == 0;
+    ::unlink(shown.c_str());
     if (!done) throw unable{};
     refuse(SYS_io_uring_setup, EPERM);
 }

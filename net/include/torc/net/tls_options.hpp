@@ -76,9 +76,8 @@ struct ContextState;
 /// Everything that connections of one kind share: options checked, certificates parsed, trust store opened.
 /// Shape:    made once, copied freely (a copy is one pointer); never changes.
 /// Lifetime: engines keep what they need alive.
-/// Requires: nothing; may be used from several threads, though one per thread spares OpenSSL's locks. Providers, FIPS
-/// and
-///           library contexts that the program sets up in OpenSSL count for contexts made after that; see
+/// Requires: nothing; may be used from several threads, though one per thread spares OpenSSL's locks. Providers,
+///           FIPS and library contexts that the program sets up in OpenSSL count for contexts made after that; see
 ///           docs/design.md, "TLS".
 class TlsContext {
    public:

@@ -80,9 +80,8 @@ class Executor {
     T run(task<T> root);
 
     /// Runs `work` on the executor's thread, outside any task, in the order of posting. From any thread.
-    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun. The work may be what
-    /// makes
-    ///           the executor end: its destructor waits for calls of `post` that are still returning.
+    /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun. The work may
+    ///           be what makes the executor end: its destructor waits for calls of `post` that are still returning.
     void post(std::move_only_function<void()> work);
     void post(posted& work) noexcept;
 

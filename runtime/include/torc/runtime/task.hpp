@@ -75,9 +75,9 @@ inline void rethrow_end(const task_state& state) {
 /// A lazy coroutine with a result. It runs when it is awaited, on the executor of whoever awaits it, and inherits the
 /// scope and the deadline of that task.
 /// Shape:    T is void, a value (move-only is fine) or a reference.
-/// Lifetime: owns the coroutine's frame. It is destroyed before it ran, or after its end; destroying it in between
-/// dies.
-///           By-value parameters live until the task object is destroyed, locals until the coroutine returns.
+/// Lifetime: owns the coroutine's frame. It is destroyed before it ran, or after its end; destroying it in
+///           between dies. By-value parameters live until the task object is destroyed, locals until the coroutine
+///           returns.
 /// Errors:   awaiting throws what the coroutine threw.
 template <class T>
 class [[nodiscard("a task runs only when it is awaited")]] task {
