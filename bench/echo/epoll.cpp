@@ -3,7 +3,6 @@
 // What is received is sent on the spot. Only what the socket does not take is kept, until it is writable again; nothing
 // is received meanwhile, so a slow reader holds one buffer at most.
 
-#include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -17,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "../common/contestant.hpp"
+#include "../common/listening.hpp"
 
 namespace {
 
@@ -25,7 +24,8 @@ constexpr std::size_t buffer_bytes = 16 * 1024;
 
 class Server {
    public:
-    explicit Server(unsigned port) : epoll_(::epoll_create1(EPOLL_CLOEXEC)), listener_(open(port)) {
+    explicit Server(unsigned port)
+        : epoll_(::epoll_create1(EPOLL_CLOEXEC)), listener_(bench::listen(port, SOCK_NONBLOCK)) {
         watch(listener_, EPOLLIN);
     }
 
@@ -44,28 +44,7 @@ class Server {
         }
     }
 
-    [[nodiscard]] unsigned port() const {
-        sockaddr_in name{};
-        socklen_t size = sizeof name;
-        ::getsockname(listener_, reinterpret_cast<sockaddr*>(&name), &size);
-        return ntohs(name.sin_port);
-    }
-
    private:
-    static int open(unsigned port) {
-        const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        const int on = 1;
-        ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        sockaddr_in name{};
-        name.sin_family = AF_INET;
-        name.sin_port = htons(static_cast<std::uint16_t>(port));
-        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        if (::bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0 || ::listen(fd, 4096) != 0) {
-            bench::die(std::strerror(errno));
-        }
-        return fd;
-    }
-
     void watch(int fd, std::uint32_t what) {
         epoll_event event{.events = what, .data = {.fd = fd}};
         ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
@@ -119,6 +98,5 @@ class Server {
 int main(int count, char** arguments) {
     std::signal(SIGTERM, [](int) { std::_Exit(0); });
     const auto server = std::make_unique<Server>(count > 1 ? static_cast<unsigned>(std::atoi(arguments[1])) : 0);
-    bench::say_listening(server->port());
     server->serve();
 }

@@ -4,7 +4,6 @@
 // buffer, which goes back when the send has ended. One entry into the kernel each turn submits and waits. What comes in
 // while a send is under way waits in the connection's queue; MSG_WAITALL makes a send all or nothing.
 
-#include <arpa/inet.h>
 #include <liburing.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -18,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "../common/contestant.hpp"
+#include "../common/listening.hpp"
 
 namespace {
 
@@ -47,7 +46,7 @@ struct Connection {
 
 class Server {
    public:
-    explicit Server(unsigned port) : listener_(open(port)) {
+    explicit Server(unsigned port) : listener_(bench::listen(port, 0)) {
         io_uring_params params{};
         params.flags = setup_single_issuer | setup_defer_taskrun | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
         params.cq_entries = 16384;
@@ -86,28 +85,7 @@ class Server {
         }
     }
 
-    [[nodiscard]] unsigned port() const {
-        sockaddr_in name{};
-        socklen_t size = sizeof name;
-        ::getsockname(listener_, reinterpret_cast<sockaddr*>(&name), &size);
-        return ntohs(name.sin_port);
-    }
-
    private:
-    static int open(unsigned port) {
-        const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        const int on = 1;
-        ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        sockaddr_in name{};
-        name.sin_family = AF_INET;
-        name.sin_port = htons(static_cast<std::uint16_t>(port));
-        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        if (::bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0 || ::listen(fd, 4096) != 0) {
-            bench::die(std::strerror(errno));
-        }
-        return fd;
-    }
-
     io_uring_sqe* entry(deed what, int fd) {
         io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
         while (sqe == nullptr) {
@@ -222,6 +200,5 @@ class Server {
 int main(int count, char** arguments) {
     std::signal(SIGTERM, [](int) { std::_Exit(0); });
     const auto server = std::make_unique<Server>(count > 1 ? static_cast<unsigned>(std::atoi(arguments[1])) : 0);
-    bench::say_listening(server->port());
     server->serve();
 }

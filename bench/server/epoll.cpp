@@ -3,7 +3,6 @@
 // Not a server anybody should use: it takes a request for whole when it has seen the empty line, and looks at its
 // target's first two letters. It is here to show what the kernel alone costs.
 
-#include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -18,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "../common/contestant.hpp"
+#include "../common/listening.hpp"
 
 namespace {
 
@@ -34,19 +33,9 @@ std::string response(std::size_t body_bytes) {
 
 class Server {
    public:
-    explicit Server(unsigned port) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
-        listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        sockaddr_in name{};
-        name.sin_family = AF_INET;
-        name.sin_port = htons(static_cast<std::uint16_t>(port));
-        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof name;
-        if (::bind(listener_, reinterpret_cast<sockaddr*>(&name), size) != 0 || ::listen(listener_, 4096) != 0) {
-            bench::die(std::strerror(errno));
-        }
-        ::getsockname(listener_, reinterpret_cast<sockaddr*>(&name), &size);
+    explicit Server(unsigned port)
+        : epoll_(::epoll_create1(EPOLL_CLOEXEC)), listener_(bench::listen(port, SOCK_NONBLOCK)) {
         watch(listener_, EPOLLIN);
-        bench::say_listening(ntohs(name.sin_port));
     }
 
     [[noreturn]] void serve() {
@@ -111,7 +100,7 @@ class Server {
     }
 
     int epoll_;
-    int listener_ = -1;
+    int listener_;
     const std::string small_ = response(13);
     const std::string large_ = response(16384);
     std::vector<Connection> connections_;  // by descriptor
