@@ -15,6 +15,7 @@ namespace torc::net::tls {
 namespace {
 
 constexpr int alert_offset = 1000;
+constexpr int alert_count = 256;  // what is above them are OpenSSL's troubles with itself, such as having no memory
 enum : int {
     handshake_failure = 40,
     bad_certificate = 42,
@@ -157,7 +158,8 @@ Explanation explain(Engine::Impl& engine) {
         if (engine.fault) return {engine.fault->code, engine.fault->words};
         return {tls_errc::certificate_invalid, "the certificate is not acceptable"};
     }
-    if (queued.from_tls && queued.reason >= alert_offset) return explain_alert(engine, queued.reason - alert_offset);
+    const int alert = queued.reason - alert_offset;
+    if (queued.from_tls && alert >= 0 && alert < alert_count) return explain_alert(engine, alert);
     if (queued.from_tls) return explain_reason(engine, queued);
     return {tls_errc::protocol_error, "the TLS exchange failed: " + queued.words};
 }

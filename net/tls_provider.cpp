@@ -3,8 +3,10 @@
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/decoder.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
 #include <openssl/provider.h>
 
 #include <algorithm>
@@ -28,6 +30,11 @@
 //   - on a thread whose program has set a library context of its own.
 //
 // This is looked at for each TLS context, when it is made. Nothing of the process's context is changed.
+//
+// OpenSSL makes what a provider offers of one kind (digests, key exchanges, ...) all at once, when the first of it is
+// asked for, and notes that it has. If it runs out of memory while it does, it notes it all the same: what was not made
+// is unsupported until the process ends, and no handshake succeeds any more. So it is all asked for with the first TLS
+// context, when a process begins, and not in the first handshake, in the middle of its work.
 
 namespace torc::net::tls {
 
@@ -75,6 +82,24 @@ int start(const OSSL_CORE_HANDLE*, const OSSL_DISPATCH*, const OSSL_DISPATCH** f
     return 1;
 }
 
+/// Asks for one of each kind of what a handshake uses. Each is there, in the default provider as in FIPS's.
+bool make_ready(OSSL_LIB_CTX* context) noexcept {
+    const auto is_there = [](auto* algorithm, auto free_algorithm) noexcept {
+        free_algorithm(algorithm);
+        return algorithm != nullptr;
+    };
+    return is_there(EVP_RAND_fetch(context, "CTR-DRBG", nullptr), EVP_RAND_free) &&
+           is_there(EVP_MD_fetch(context, "SHA256", nullptr), EVP_MD_free) &&
+           is_there(EVP_CIPHER_fetch(context, "AES-128-GCM", nullptr), EVP_CIPHER_free) &&
+           is_there(EVP_MAC_fetch(context, "HMAC", nullptr), EVP_MAC_free) &&
+           is_there(EVP_KDF_fetch(context, "HKDF", nullptr), EVP_KDF_free) &&
+           is_there(EVP_KEYMGMT_fetch(context, "EC", nullptr), EVP_KEYMGMT_free) &&
+           is_there(EVP_KEYEXCH_fetch(context, "ECDH", nullptr), EVP_KEYEXCH_free) &&
+           is_there(EVP_SIGNATURE_fetch(context, "ECDSA", nullptr), EVP_SIGNATURE_free) &&
+           is_there(EVP_ASYM_CIPHER_fetch(context, "RSA", nullptr), EVP_ASYM_CIPHER_free) &&
+           is_there(OSSL_DECODER_fetch(context, "EC", nullptr), OSSL_DECODER_free);
+}
+
 /// Null if anything is not as expected.
 OSSL_LIB_CTX* make_context() {
     constexpr int retain_fallbacks = 1;  // or loading it would change how the process's context chooses providers
@@ -89,7 +114,10 @@ OSSL_LIB_CTX* make_context() {
     filter().decoders.push_back({});
     OSSL_LIB_CTX* const made = OSSL_LIB_CTX_new();
     if (made == nullptr) return nullptr;
-    if (OSSL_PROVIDER_add_builtin(made, "torc", start) == 1 && OSSL_PROVIDER_load(made, "torc") != nullptr) return made;
+    if (OSSL_PROVIDER_add_builtin(made, "torc", start) == 1 && OSSL_PROVIDER_load(made, "torc") != nullptr &&
+        make_ready(made)) {
+        return made;
+    }
     OSSL_LIB_CTX_free(made);
     return nullptr;
 }
@@ -108,8 +136,12 @@ bool nothing_is_arranged() noexcept {
 }  // namespace
 
 OSSL_LIB_CTX* library_context() {
-    if (OpenSSL_version_num() >= first_that_remembers || !nothing_is_arranged()) return nullptr;
-    static OSSL_LIB_CTX* const context = make_context();
+    OSSL_LIB_CTX* context = nullptr;
+    if (OpenSSL_version_num() < first_that_remembers && nothing_is_arranged()) {
+        static OSSL_LIB_CTX* const ours = make_context();
+        context = ours;
+    }
+    if (context == nullptr) static_cast<void>(make_ready(nullptr));  // what it lacks it will say when it is used
     ERR_clear_error();
     return context;
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <new>
 #include <string>
+#include <vector>
 
 #include <certificates.hpp>
 #include <forked.hpp>
@@ -42,27 +43,42 @@ int attempt_limited(std::size_t further_bytes, const std::function<void()>& atte
     return ended;
 }
 
-/// Tries it in children, with between 0 and `most_bytes` more. At both ends it is known how that ends.
-void try_limits(Chance& chance, std::size_t most_bytes, const std::function<int(std::size_t)>& in_child) {
+/// How many bytes there may be beyond what there is: any number below `most_bytes`, and both ends.
+std::vector<std::size_t> any_below(std::size_t most_bytes, Chance& chance) {
+    std::vector<std::size_t> limits{0};
+    while (limits.size() + 1 < load::sized<std::size_t>(60, 12)) {
+        // The lower halves are more often where it matters.
+        limits.push_back(chance.below(most_bytes >> chance.below(6)));
+    }
+    limits.push_back(2 * most_bytes);
+    return limits;
+}
+
+/// Every page of them. The system gives memory by pages, so there is nothing in between.
+std::vector<std::size_t> every_page(std::size_t most_bytes) {
+    std::vector<std::size_t> limits;
+    const std::size_t step = load::sized<std::size_t>(1, 8) * 4096;
+    for (std::size_t bytes = 0; bytes <= most_bytes; bytes += step) limits.push_back(bytes);
+    limits.push_back(2 * most_bytes);
+    return limits;
+}
+
+/// Tries it with each of these limits, in children. It is known how it ends without memory, and with enough of it.
+void try_limits(const std::vector<std::size_t>& limits, const std::function<int(std::size_t)>& in_child) {
     if (!load::can_limit_address_space()) {
         MESSAGE("skipped: a sanitizer needs the whole address space");
         return;
     }
     std::size_t errors = 0;
-    const std::size_t tries = load::sized<std::size_t>(60, 12);
-    for (std::size_t index = 0; index < tries; ++index) {
-        // The lower halves are more often where it matters.
-        std::size_t further_bytes = chance.below(most_bytes >> chance.below(6));
-        if (index == 0) further_bytes = 0;
-        if (index + 1 == tries) further_bytes = 2 * most_bytes;
+    for (const std::size_t further_bytes : limits) {
         test::Forked child{[&] { return in_child(further_bytes); }, 60};
         const int status = child.wait();
         INFO("with ", further_bytes, " bytes more: ", child.output());
         CHECK((status == 0 || status == 1));
-        if (index + 1 == tries) CHECK(status == 0);
+        if (further_bytes == limits.back()) CHECK(status == 0);
         if (status == 1) ++errors;
     }
-    std::printf("%zu of %zu ended with an error\n", errors, tries);
+    std::printf("%zu of %zu ended with an error\n", errors, limits.size());
     CHECK(errors > 0);
 }
 
@@ -73,7 +89,7 @@ TEST_SUITE("memory limited") {
         Chance chance = Chance::announced("large bodies");
         load::CrowdServer site{0, 100};
         const std::string url = "http://127.0.0.1:" + std::to_string(site.port());
-        try_limits(chance, 24 << 20, [&](std::size_t further_bytes) {
+        try_limits(any_below(24 << 20, chance), [&](std::size_t further_bytes) {
             Executor executor;
             int ended = 0;
             executor.run([](const std::string& where, std::size_t bytes, int& how) -> task<> {
@@ -101,12 +117,11 @@ TEST_SUITE("memory limited") {
     }
 
     TEST_CASE("a TLS handshake, on either side") {
-        Chance chance = Chance::announced("handshakes");
         const testing::CertificateWorld world;
         const net::TlsContext site = net::TlsContext::server(world.server({"localhost"}));
         http::SessionOptions options;
         options.tls = net::TlsContext::client(world.client());
-        try_limits(chance, 1 << 20, [&](std::size_t further_bytes) {
+        try_limits(every_page(1 << 19), [&](std::size_t further_bytes) {
             Executor executor;
             const int ended = attempt_limited(further_bytes, [&] { executor.run(load::visit_site(site, options)); });
             executor.run(load::visit_site(site, options));
@@ -117,7 +132,7 @@ TEST_SUITE("memory limited") {
 
     TEST_CASE("an executor that is made") {
         Chance chance = Chance::announced("executors");
-        try_limits(chance, 8 << 20, [&](std::size_t further_bytes) {
+        try_limits(any_below(8 << 20, chance), [&](std::size_t further_bytes) {
             const test::open_files before = test::open_files::now();
             const auto make_and_run = [] {
                 Executor executor;
