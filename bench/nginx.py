@@ -104,17 +104,17 @@ def start_nginx(directory, tls=None, log=False):
     return process, port, ca_file
 
 
-def start_nginx_server(directory, tls):
+def start_nginx_server(directory, tls, wrap=lambda command: command):
     """Starts nginx as a server to be measured: /13 and /16384 are so many bytes; with `tls` by the leaf in `directory`.
 
-    Gives the process and its port.
+    `wrap` may put another program before its command. Gives the process and its port.
     """
     directory = pathlib.Path(directory).resolve()
     (directory / "16384").write_text("x" * 16384)
-    return _launch(directory, tls, _SERVED_SITE.format(directory=directory), "off")
+    return _launch(directory, tls, _SERVED_SITE.format(directory=directory), "off", wrap)
 
 
-def _launch(directory, tls, site, log):
+def _launch(directory, tls, site, log, wrap=lambda command: command):
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if program is None:
         raise RuntimeError("nginx is not installed")
@@ -131,8 +131,8 @@ def _launch(directory, tls, site, log):
             tls=_TLS.format(directory=directory) if tls else "",
             site=site,
         ))
-        process = subprocess.Popen([program, "-p", str(directory), "-e", f"{directory}/error.log", "-c", str(configuration)],
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [program, "-p", str(directory), "-e", f"{directory}/error.log", "-c", str(configuration)]
+        process = subprocess.Popen(wrap(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if _answers(process, port):
             return process, port
         process.kill()

@@ -55,6 +55,15 @@ def micro_table(cells):
     return table(["step", "torc", "Asio"], rows)
 
 
+def instructions_table(cells):
+    rows = [[f"{cell['work']}: " + ", ".join(f"{value} {name}" if isinstance(value, int) else str(value)
+                                             for name, value in cell["numbers"].items()),
+             NAMES[name], number(count), f"{count / cell['contestants']['torc-uring']:.2f}"
+             if "torc-uring" in cell["contestants"] else ""]
+            for cell in cells for name, count in sorted(cell["contestants"].items(), key=lambda item: item[1])]
+    return table(["what", "whose", "user instructions", "of torc's"], rows)
+
+
 def memory_table(cells):
     rows = [[f"{cell['what']}" + (f", of {cell['connections']:,}" if "connections" in cell else ""),
              NAMES[cell["contestant"]], f"{cell['bytes']:,.0f}" + (f" in {cell['frames']:.0f} frames" if "frames" in cell else "")]
@@ -65,6 +74,8 @@ def memory_table(cells):
 def tables(results):
     if results["work"] == "micro":
         return micro_table(results["cells"])
+    if results["work"] == "instructions":
+        return instructions_table(results["cells"])
     if results["work"] == "memory":
         return memory_table(results["cells"])
     return "\n".join(cell_table(cell) for cell in results["cells"])
@@ -104,7 +115,7 @@ def main():
     found, docs = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     results = {file.stem: json.loads(file.read_text()) for file in sorted(found.glob("*.json"))}
     page = (HERE / "page.md").read_text()
-    for work in ("echo", "check", "https", "server", "micro", "memory"):
+    for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
                             tables(results[work]) if work in results else "Not measured yet.\n")
     page = page.replace("{{machine}}", machine(next(iter(results.values()))) if results else "")

@@ -16,6 +16,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "harness"))
 
+import instructions  # noqa: E402
 import machine  # noqa: E402
 import measure  # noqa: E402
 import memory  # noqa: E402
@@ -95,6 +96,7 @@ WORKS = {
     "https": lambda build, rounds, scale: run_cells(works.tls_checks(build, scale), "openssl", rounds),
     "server": lambda build, rounds, scale: run_cells(works.servers(build, scale), "nginx", rounds),
     "micro": lambda build, rounds, scale: list(micro.measure_all(build, rounds, scale)),
+    "instructions": lambda build, rounds, scale: list(instructions.measure_all(build, scale)),
     "memory": lambda build, rounds, scale: list(memory.measure_all(build, scale)),
 }
 

@@ -34,12 +34,12 @@ struct Flow {
     void produced(std::size_t bytes) { out = out.subspan(bytes); }
 };
 
-std::unexpected<Error> bad(std::string words) { return fail(errc::bad_coding, phase::body, std::move(words)); }
+std::unexpected<Error> bad_coding(std::string words) { return fail(errc::bad_coding, phase::body, std::move(words)); }
 std::unexpected<Error> damaged(std::string_view coding) {
-    return bad("the " + std::string{coding} + " body is damaged");
+    return bad_coding("the " + std::string{coding} + " body is damaged");
 }
 std::unexpected<Error> trailing(std::string_view coding) {
-    return bad("the " + std::string{coding} + " body is followed by more bytes");
+    return bad_coding("the " + std::string{coding} + " body is followed by more bytes");
 }
 
 class Stage {
@@ -343,10 +343,10 @@ result<Decoder> Decoder::create(std::string_view codings, const Limits& limits) 
         codings.remove_prefix(std::min(comma + 1, codings.size()));
         if (coding.empty() || equals_ignoring_case(coding, "identity")) continue;
         if (state->links.size() == limits.max_codings) {
-            return bad("there are more than " + std::to_string(limits.max_codings) + " content codings");
+            return bad_coding("there are more than " + std::to_string(limits.max_codings) + " content codings");
         }
         std::unique_ptr<Stage> stage = make_stage(coding);
-        if (!stage) return bad("the content coding " + quoted(coding) + " is not known");
+        if (!stage) return bad_coding("the content coding " + quoted(coding) + " is not known");
         state->links.insert(state->links.begin(), Link{std::move(stage), {}});
     }
     for (std::size_t i = 0; i + 1 < state->links.size(); ++i) state->links[i].made.resize(between_bytes);
@@ -375,7 +375,7 @@ result<void> Decoder::finish() {
     if (!state_->error) {
         for (const Link& link : state_->links) {
             if (link.stage->at_end() && link.begin == link.end) continue;
-            state_->error = bad("the " + std::string{link.stage->name()} + " body is cut short").error();
+            state_->error = bad_coding("the " + std::string{link.stage->name()} + " body is cut short").error();
             break;
         }
     }

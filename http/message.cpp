@@ -18,14 +18,14 @@ void append_fields(std::string& out, const Headers& headers) {
 
 std::string_view version(int minor) { return minor == 0 ? "HTTP/1.0" : "HTTP/1.1"; }
 
-std::unexpected<Error> bad(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
+std::unexpected<Error> bad_head(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
 
 }  // namespace
 
 result<void> append_head(std::string& out, const RequestHead& head) {
-    if (!is_token(head.method)) return bad(quoted(head.method) + " can not be a method");
+    if (!is_token(head.method)) return bad_head(quoted(head.method) + " can not be a method");
     const bool clean = !head.target.empty() && std::ranges::all_of(head.target, [](char c) { return target_chars(c); });
-    if (!clean) return bad(quoted(head.target) + " can not be a request target");
+    if (!clean) return bad_head(quoted(head.target) + " can not be a request target");
     append_all(out, {head.method, " ", head.target, " ", version(head.minor_version), "\r\n"});
     append_fields(out, head.headers);
     out.append("\r\n");
@@ -39,9 +39,9 @@ result<void> append_head(std::string& out, const ResponseHead& head) {
 }
 
 result<void> append_open_head(std::string& out, const ResponseHead& head) {
-    if (head.status < 100 || head.status > 999) return bad(std::to_string(head.status) + " can not be a status");
+    if (head.status < 100 || head.status > 999) return bad_head(std::to_string(head.status) + " can not be a status");
     const std::string_view reason = head.reason.empty() ? reason_phrase(head.status) : std::string_view{head.reason};
-    if (!is_text(reason)) return bad("the reason phrase " + quoted(reason) + " contains a control character");
+    if (!is_text(reason)) return bad_head("the reason phrase " + quoted(reason) + " contains a control character");
     append_all(out, {version(head.minor_version), " ", std::to_string(head.status), " ", reason, "\r\n"});
     append_fields(out, head.headers);
     return {};
@@ -58,7 +58,8 @@ ChunkHeader::ChunkHeader(std::uint64_t size_bytes) noexcept {
 
 result<void> append_last_chunk(std::string& out, const Headers& trailers) {
     for (const auto& [name, value] : trailers) {
-        if (is_forbidden_in_trailers(name)) return bad("the header " + quoted(name) + " may not be sent as a trailer");
+        if (is_forbidden_in_trailers(name))
+            return bad_head("the header " + quoted(name) + " may not be sent as a trailer");
     }
     out.append("0\r\n");
     append_fields(out, trailers);

@@ -43,7 +43,7 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
     append_all(out, {name, ": ", value, "\r\n"});
 }
 
-std::unexpected<Error> bad(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
+std::unexpected<Error> bad_field(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
 
 }  // namespace
 
@@ -64,7 +64,7 @@ result<void> append_request(std::string& out, const Url& target, const Request& 
     for (const Headers* source : {&request.headers, &options.headers}) {
         for (const auto& [name, value] : *source) {
             if (is_one_of(name, {"content-length", "transfer-encoding"})) {
-                return bad(fmt::format("{} is set by the session, from the body it is given", name));
+                return bad_field(fmt::format("{} is set by the session, from the body it is given", name));
             }
             if (is_one_of(name, {"host"})) continue;
             if (source == &options.headers && !goes_along(name)) continue;
@@ -73,7 +73,7 @@ result<void> append_request(std::string& out, const Url& target, const Request& 
     }
     if (!options.user_agent.empty() && !is_said("User-Agent")) {
         std::string fault = Headers::fault_of("User-Agent", options.user_agent);
-        if (!fault.empty()) return bad(std::move(fault));
+        if (!fault.empty()) return bad_field(std::move(fault));
         append_field(out, "User-Agent", trim_spaces(options.user_agent));
     }
     if (!is_said("Accept")) append_field(out, "Accept", "*/*");

@@ -22,7 +22,9 @@ constexpr std::size_t usual_head_bytes = 256;
 constexpr std::size_t kept_bytes = 4 * 1024;  // by a connection that is idle
 
 Error busy() { return Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"}; }
-Error bad(std::string words) { return Error{torc::errc::invalid_argument, phase::send, "respond", std::move(words)}; }
+Error misuse(std::string words) {
+    return Error{torc::errc::invalid_argument, phase::send, "respond", std::move(words)};
+}
 
 std::optional<std::uint64_t> announced_length(const Headers& headers) {
     const std::optional<std::string_view> text = headers.get("Content-Length");
@@ -30,7 +32,7 @@ std::optional<std::uint64_t> announced_length(const Headers& headers) {
     std::uint64_t length = 0;
     const auto [end, failed] = std::from_chars(text->data(), text->data() + text->size(), length);
     if (failed != std::errc{} || end != text->data() + text->size() || headers.count("Content-Length") != 1) {
-        throw bad("Content-Length was set to " + quoted(*text) + ", which is not a length");
+        throw misuse("Content-Length was set to " + quoted(*text) + ", which is not a length");
     }
     return length;
 }
@@ -41,10 +43,11 @@ void Responder::begin(int status) { begin_with(status, std::nullopt, {}); }
 void Responder::begin(int status, std::uint64_t length_bytes) { begin_with(status, length_bytes, {}); }
 
 void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes, std::string_view content_type) {
-    if (begun()) throw bad("the response was begun already");
-    if (status < 200 || status > 999) throw bad(std::to_string(status) + " can not be the status of a final response");
+    if (begun()) throw misuse("the response was begun already");
+    if (status < 200 || status > 999)
+        throw misuse(std::to_string(status) + " can not be the status of a final response");
     Headers& headers = head_.headers;
-    if (headers.contains("Transfer-Encoding")) throw bad("the server chooses the transfer coding itself");
+    if (headers.contains("Transfer-Encoding")) throw misuse("the server chooses the transfer coding itself");
     // What is said here takes the place of what the handler said of it, or stands behind all that it said.
     std::array<Headers::Field, 4> behind;
     std::size_t behind_count = 0;
@@ -66,7 +69,7 @@ void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes
     bodiless_ = is_bodiless(status) || status == 205;
     if (bodiless_) {
         if (length_bytes.value_or(0) != 0)
-            throw bad("a response with status " + std::to_string(status) + " has no body");
+            throw misuse("a response with status " + std::to_string(status) + " has no body");
         // A 304 may say how long the body would be; of the others only 205 says anything, which is 0 (RFC 9110, 8.6).
         if (status == 204) headers.remove("Content-Length");
         if (status == 205) say("Content-Length", "0");
@@ -74,8 +77,8 @@ void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes
     } else {
         // What is said about the body of an answer to HEAD is not contradicted by the empty one that goes with it.
         if (set && length_bytes && *set != *length_bytes && !answers_head_) {
-            throw bad("the body has " + std::to_string(*length_bytes) + " bytes, but Content-Length was set to " +
-                      std::to_string(*set));
+            throw misuse("the body has " + std::to_string(*length_bytes) + " bytes, but Content-Length was set to " +
+                         std::to_string(*set));
         }
         if (!set && length_bytes) say("Content-Length", length = std::to_string(*length_bytes));
         left_bytes_ = set ? set : length_bytes;
@@ -122,12 +125,12 @@ void Responder::let_go() noexcept {
 }
 
 void Responder::account_for(std::size_t piece_bytes) {
-    if (stage_ == stage::fresh) throw bad("a body was written before the response was begun");
-    if (stage_ == stage::finished) throw bad("a body was written after the response was finished");
+    if (stage_ == stage::fresh) throw misuse("a body was written before the response was begun");
+    if (stage_ == stage::finished) throw misuse("a body was written after the response was finished");
     if (writing_) throw busy();
-    if (bodiless_) throw bad("a response with status " + std::to_string(head_.status) + " has no body");
+    if (bodiless_) throw misuse("a response with status " + std::to_string(head_.status) + " has no body");
     if (!left_bytes_ || answers_head_) return;
-    if (piece_bytes > *left_bytes_) throw bad("the body is longer than its Content-Length");
+    if (piece_bytes > *left_bytes_) throw misuse("the body is longer than its Content-Length");
     *left_bytes_ -= piece_bytes;
 }
 
@@ -142,7 +145,7 @@ void Responder::append(std::span<const std::byte> piece) {
 void Responder::append_end() {
     if (writing_) throw busy();
     if (left_bytes_.value_or(0) != 0 && !answers_head_) {
-        throw bad("the body is " + std::to_string(*left_bytes_) + " bytes shorter than its Content-Length");
+        throw misuse("the body is " + std::to_string(*left_bytes_) + " bytes shorter than its Content-Length");
     }
     if (chunked_ && !answers_head_) {
         if (const result<void> written = append_last_chunk(out_, trailers_); !written) throw written.error();
@@ -179,7 +182,7 @@ task<> Responder::write(std::span<const std::byte> piece) {
 }
 
 task<> Responder::flush() {
-    if (stage_ == stage::fresh) throw bad("a response was flushed before it was begun");
+    if (stage_ == stage::fresh) throw misuse("a response was flushed before it was begun");
     if (writing_) throw busy();
     if (out_.empty()) co_return;
     co_await leave(std::as_bytes(std::span{out_}));
@@ -188,7 +191,7 @@ task<> Responder::flush() {
 
 task<> Responder::finish() {
     if (stage_ == stage::finished) co_return;
-    if (stage_ == stage::fresh) throw bad("a response was finished before it was begun");
+    if (stage_ == stage::fresh) throw misuse("a response was finished before it was begun");
     append_end();
     co_await flush();
     stage_ = stage::finished;

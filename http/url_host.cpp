@@ -23,7 +23,7 @@ namespace {
 
 constexpr ByteSet forbidden_in_names = ByteSet{}.range(0, 0x20).these("#/:<>?@[\\]^|%\x7f");
 
-std::unexpected<Error> bad(std::string words) { return fail(errc::bad_url, phase::none, std::move(words)); }
+std::unexpected<Error> bad_host(std::string words) { return fail(errc::bad_url, phase::none, std::move(words)); }
 
 bool is_ascii(std::string_view text) {
     for (const char c : text) {
@@ -72,7 +72,8 @@ bool ends_in_number(const std::vector<std::string_view>& labels) {
 
 result<std::uint32_t> parse_ipv4(std::string_view host, const std::vector<std::string_view>& labels) {
     const auto not_an_address = [&](std::string_view why) {
-        return bad("the host " + quoted(host) + " ends in a number but is not an IPv4 address: " + std::string{why});
+        return bad_host("the host " + quoted(host) +
+                        " ends in a number but is not an IPv4 address: " + std::string{why});
     };
     if (labels.size() > 4) return not_an_address("it has more than four parts");
     std::uint64_t address = 0;
@@ -204,7 +205,7 @@ result<std::string> to_ascii(const std::string& name) {
     const std::unique_ptr<char, decltype(&std::free)> owner{encoded, &std::free};
     if (status != IDN2_OK || name.find('\0') != std::string::npos) {
         const std::string why = status != IDN2_OK ? idn2_strerror(status) : "it contains a NUL byte";
-        return bad("the host " + quoted(name) + " is not a valid international name: " + why);
+        return bad_host("the host " + quoted(name) + " is not a valid international name: " + why);
     }
     return std::string{encoded};
 }
@@ -229,19 +230,19 @@ std::string percent_decode(std::string_view text) {
 
 result<Host> parse_host(std::string_view written) {
     if (written.front() == '[') {
-        if (written.back() != ']') return bad("the IPv6 address " + quoted(written) + " has no closing bracket");
+        if (written.back() != ']') return bad_host("the IPv6 address " + quoted(written) + " has no closing bracket");
         const auto pieces = parse_ipv6(written.substr(1, written.size() - 2));
-        if (!pieces) return bad(quoted(written) + " is not an IPv6 address");
+        if (!pieces) return bad_host(quoted(written) + " is not an IPv6 address");
         return Host{ipv6_text(*pieces), false};
     }
     result<std::string> name = to_ascii(percent_decode(written));
     if (!name) return std::unexpected{name.error()};
     if (name->empty())
-        return bad("the host " + quoted(written) + " is empty once its invisible characters are dropped");
+        return bad_host("the host " + quoted(written) + " is empty once its invisible characters are dropped");
     for (const char c : *name) {
         if (forbidden_in_names(c)) {
-            return bad("the host " + quoted(written) + " contains " + quoted({&c, 1}) +
-                       ", which no host name may contain");
+            return bad_host("the host " + quoted(written) + " contains " + quoted({&c, 1}) +
+                            ", which no host name may contain");
         }
     }
     const auto labels = split_labels(*name);

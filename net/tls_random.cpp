@@ -1,6 +1,3 @@
-// The one place in OpenSSL 3 where randomness can be replaced for a whole process is the interface of OpenSSL 1.
-#define OPENSSL_SUPPRESS_DEPRECATED
-
 #include <openssl/rand.h>
 
 #include <mutex>
@@ -12,6 +9,10 @@
 
 // Theory of operation. On the thread of a simulated executor random bytes come from its driver; everywhere else from
 // OpenSSL as always. Ours is installed when a simulated executor first needs TLS, so other programs never have it.
+
+// The one place in OpenSSL 3 where randomness can be replaced for a whole process is the interface of OpenSSL 1.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 namespace torc::net::tls {
 namespace {
@@ -36,3 +37,5 @@ void use_simulated_randomness() {
 }
 
 }  // namespace torc::net::tls
+
+#pragma GCC diagnostic pop

@@ -19,7 +19,7 @@
 namespace checker {
 namespace {
 
-constexpr std::size_t piece_bytes = 64 * 1024;
+constexpr std::size_t read_bytes = 64 * 1024;
 constexpr std::size_t longest_line_bytes = 64 * 1024;
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
@@ -43,9 +43,9 @@ torc::result<torc::http::Url> parse_line(std::string_view line) {
 
 /// What a line asks for. One that is no URL is named by its beginning.
 Target target_of(std::string_view line) {
-    constexpr std::size_t shown_characters = 200;
+    constexpr std::size_t longest_shown = 200;
     auto url = parse_line(line);
-    return {one_line(line, url ? line.npos : shown_characters), std::move(url)};
+    return {one_line(line, url ? line.npos : longest_shown), std::move(url)};
 }
 
 }  // namespace
@@ -99,10 +99,10 @@ std::optional<std::string_view> LineReader::take() {
 bool LineReader::fill() {
     buffer_.erase(0, std::exchange(taken_bytes_, 0));
     const std::size_t held_bytes = buffer_.size();
-    buffer_.resize(held_bytes + piece_bytes);
+    buffer_.resize(held_bytes + read_bytes);
     ssize_t count = 0;
     do {
-        count = ::read(file_descriptor_, buffer_.data() + held_bytes, piece_bytes);
+        count = ::read(file_descriptor_, buffer_.data() + held_bytes, read_bytes);
     } while (count < 0 && errno == EINTR);
     const int error = errno;
     buffer_.resize(held_bytes + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));

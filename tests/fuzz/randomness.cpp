@@ -1,5 +1,3 @@
-#define OPENSSL_SUPPRESS_DEPRECATED  // RAND_set_rand_method() has no successor that reaches every caller
-
 #include "randomness.hpp"
 
 #include <openssl/rand.h>
@@ -11,6 +9,10 @@
 // Theory of operation. A method set with RAND_set_rand_method() comes before all generators of OpenSSL's providers, for
 // public and private numbers alike, so that keys, nonces and tickets are the same in every run. SplitMix64 is random
 // enough for a handshake, and of course no more than that.
+
+// RAND_set_rand_method() has no successor that reaches every caller.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 namespace torc::fuzz {
 namespace {
@@ -45,3 +47,5 @@ void begin_randomness() {
 }
 
 }  // namespace torc::fuzz
+
+#pragma GCC diagnostic pop

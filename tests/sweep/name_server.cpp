@@ -12,7 +12,7 @@
 namespace torc::sweep {
 namespace {
 
-using Names = std::map<std::string, std::vector<std::string>>;
+using NameTable = std::map<std::string, std::vector<std::string>>;
 
 std::string name_in(std::string_view message) {
     std::string name;
@@ -23,7 +23,7 @@ std::string name_in(std::string_view message) {
     return name;
 }
 
-std::string answer_to(const std::string& message, const Names& names) {
+std::string answer_to(const std::string& message, const NameTable& names) {
     const std::size_t question_end = message.find('\0', 12) + 5;
     const char type = message[question_end - 3];
     constexpr char type_a = 1;
@@ -44,7 +44,7 @@ std::string answer_to(const std::string& message, const Names& names) {
     return answer + message.substr(12, question_end - 12) + records;
 }
 
-task<> serve(net::UdpSocket& server, const Names& names) {
+task<> serve(net::UdpSocket& server, const NameTable& names) {
     std::array<std::byte, 512> buffer{};
     for (;;) {
         const net::Datagram got = co_await server.receive_from(buffer);
@@ -57,7 +57,7 @@ task<> serve(net::UdpSocket& server, const Names& names) {
 
 }  // namespace
 
-task<> Stage::with_names(Names names, task<> part) {
+task<> Stage::with_names(NameTable names, task<> part) {
     if (simulated()) {
         for (const auto& [name, addresses] : names) world_->add_name(name, addresses);
         co_await std::move(part);

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view page = "\n<!doctype html>\n<title>A simulated site</title>\n";
 
-task<> answer(sim::World& world, http::ServerRequest& request, http::Responder& response) {
+task<> answer_page(sim::World& world, http::ServerRequest& request, http::Responder& response) {
     const std::string_view path = request.path();
     if (path == "/away") {
         response.headers().set("Location", "/");
@@ -43,7 +43,7 @@ task<> serve(sim::World& world) {
     http::ServerOptions options;
     options.on_error = [](const http::ServerFault&) {};
     auto answering = [&world](http::ServerRequest& request, http::Responder& response) {
-        return answer(world, request, response);
+        return answer_page(world, request, response);
     };
     std::optional<http::Server> server;
     server.emplace(net::TcpListener::bind(net::Address::any(80)), answering, std::move(options));

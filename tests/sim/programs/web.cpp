@@ -124,13 +124,13 @@ task<> upload(sim::World& world, http::AsyncSession& session, Path path) {
     require(counted == std::to_string(path.size), "an upload was confirmed that had not arrived whole");
 }
 
-struct Plan {
+struct Traffic {
     std::string url;
     std::optional<net::TlsContext> server;
     std::optional<net::TlsContext> client;
 };
 
-task<> converse(sim::World& world, const Plan& plan, std::uint64_t first_id) {
+task<> converse(sim::World& world, const Traffic& plan, std::uint64_t first_id) {
     http::SessionOptions options;
     options.tls = plan.client;
     options.timeouts.connect = 1s + some(world, 5s);
@@ -148,7 +148,7 @@ task<> converse(sim::World& world, const Plan& plan, std::uint64_t first_id) {
     if (world.random().chance(0.3)) static_cast<void>(co_await as_result(session.close()));
 }
 
-task<> client(sim::World& world, const Plan& plan, std::uint64_t first_id) {
+task<> client(sim::World& world, const Traffic& plan, std::uint64_t first_id) {
     co_await sleep_for(some(world, 50ms));
     task<> conversation = converse(world, plan, first_id);
     if (world.random().chance(0.5)) {
@@ -158,7 +158,7 @@ task<> client(sim::World& world, const Plan& plan, std::uint64_t first_id) {
     }
 }
 
-task<> clients(sim::World& world, const Plan& plan, std::optional<http::Server>& server) {
+task<> clients(sim::World& world, const Traffic& plan, std::optional<http::Server>& server) {
     while (!server) co_await sleep_for(1ms);
     std::vector<task<>> all;
     for (auto count = 1 + world.random().below(5); count > 0; --count) all.push_back(client(world, plan, 100 * count));
@@ -166,7 +166,7 @@ task<> clients(sim::World& world, const Plan& plan, std::optional<http::Server>&
     server->stop();
 }
 
-task<> serve(sim::World& world, const Plan& plan, std::optional<http::Server>& server) {
+task<> serve(sim::World& world, const Traffic& plan, std::optional<http::Server>& server) {
     http::ServerOptions options;
     options.tls = plan.server;
     options.on_error = [](const http::ServerFault& fault) {
@@ -190,7 +190,7 @@ task<> serve(sim::World& world, const Plan& plan, std::optional<http::Server>& s
 task<> web(sim::World& world) {
     world.add_host("server", {"10.0.0.1", "fd00::1"});
     world.add_host("client", {"10.0.0.2", "fd00::2"});
-    Plan plan;
+    Traffic plan;
     plan.url = "http://server:80/";
     if (world.random().chance(0.3)) {
         const net::ThrowawayAuthority authority;
