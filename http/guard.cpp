@@ -19,6 +19,8 @@ namespace torc::http {
 namespace {
 
 constexpr std::size_t max_blank_lines = 8;
+constexpr std::size_t common_head_bytes = 512;
+constexpr std::size_t common_fields = 8;
 
 constexpr ByteSet host_chars = ByteSet{}.range('0', '9').range('a', 'z').range('A', 'Z').these("-._~!$&'()*+,;=%:[]");
 
@@ -122,6 +124,11 @@ result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Header
                                    "head"}
              : LineScanner::Bounds{limits.max_line_bytes, limits.max_trailer_bytes, errc::trailers_too_large,
                                    "trailer line", "trailer section"};
+    if (into.buffer_.empty()) {
+        // Most heads come whole, and are small: they need memory twice.
+        into.buffer_.reserve(std::min(in.size(), common_head_bytes));
+        into.entries_.reserve(common_fields);
+    }
     while (true) {
         const result<bool> complete = scanner_.take(in, into.buffer_, bounds, head ? phase::head : phase::body);
         if (!complete) return std::unexpected{complete.error()};

@@ -4,7 +4,7 @@
 #include <new>
 #include <utility>
 
-// Theory of operation. Sizes are rounded up to 64 bytes; a class for each multiple up to 4 KiB keeps its freed frames
+// Theory of operation. Sizes are rounded up to 16 bytes; a class for each multiple up to 4 KiB keeps its freed frames
 // in a singly linked list threaded through them. The lists are bounded together, so a burst does not pin its peak for
 // ever. The pool is trivially destructible on purpose: frames may be freed by destructors of other thread-local or
 // static objects after it, and then go straight to the heap.
@@ -12,8 +12,8 @@
 namespace torc::detail {
 namespace {
 
-constexpr std::size_t step_bytes = 64;
-constexpr std::size_t classes = 64;
+constexpr std::size_t step_bytes = 16;
+constexpr std::size_t classes = 256;
 constexpr std::size_t most_kept_bytes = 16u << 20;
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -3,6 +3,8 @@
 
 #include "resolving.hpp"
 
+#include <unistd.h>
+
 #include <optional>
 #include <system_error>
 
@@ -10,6 +12,18 @@
 
 using namespace torc::test;
 using torc::task;
+
+namespace {
+
+/// One of four loopback addresses that no other process takes: resolv.conf knows no ports, and this program may run
+/// several times at once.
+std::string own_address(unsigned which) {
+    const auto process = static_cast<unsigned>(::getpid());
+    const auto part = [](unsigned value) { return "." + std::to_string(value); };
+    return "127" + part(64 + (process >> 14) % 64) + part((process >> 6) % 256) + part(process % 64 * 4 + which);
+}
+
+}  // namespace
 
 TEST_CASE("an address is its own answer") {
     ResolverOptions options;
@@ -138,7 +152,7 @@ TEST_CASE("text that can not be a name is refused before anybody is asked") {
 }
 
 TEST_CASE("the name servers of resolv.conf are used, and those of a changed file after it changed") {
-    const TemporaryFile conf{"nameserver 127.0.0.153\noptions attempts:1\n"};
+    const TemporaryFile conf{"nameserver " + own_address(0) + "\noptions attempts:1\n"};
     ResolverOptions options;
     options.hosts_file = "/nonexistent/hosts";
     options.resolv_conf = conf.path;
@@ -148,7 +162,7 @@ TEST_CASE("the name servers of resolv.conf are used, and those of a changed file
     with_resolver(options, [&]() -> task<> {
         const std::string refused = co_await look_up("four.test");
         CHECK(refused.starts_with("resolve: four.test: "));
-        conf.write("nameserver 127.0.0.154\noptions attempts:1 \n");
+        conf.write("nameserver " + own_address(1) + "\noptions attempts:1 \n");
         const std::string again = co_await look_up("four.test");
         CHECK(again.starts_with("resolve: four.test: "));
         CHECK(resolver().statistics().lookups == 4);
@@ -175,7 +189,7 @@ TEST_CASE("names are completed as resolv.conf says, and both families with the s
 TEST_CASE("addresses of two machines that share the beginning of a name are not mixed") {
     std::optional<DnsServer> server;
     try {
-        server.emplace(Address::parse("127.0.0.153:53").value());
+        server.emplace(Address::parse(own_address(2) + ":53").value());
     } catch (const std::system_error&) {
         MESSAGE("skipped: resolv.conf knows no ports, and port 53 is not ours to listen on");
         return;
@@ -187,7 +201,7 @@ TEST_CASE("addresses of two machines that share the beginning of a name are not 
     server->set("far.two.test", {.aaaa = {"2001:db8::2"}});
     server->set("whole.site", {.a = {"192.0.2.3"}});
     server->set("whole.site.one.test", {.aaaa = {"2001:db8::1"}});
-    const TemporaryFile conf{"nameserver 127.0.0.153\nsearch one.test two.test\n"};
+    const TemporaryFile conf{"nameserver " + own_address(2) + "\nsearch one.test two.test\n"};
     ResolverOptions options;
     options.hosts_file = "/nonexistent/hosts";
     options.resolv_conf = conf.path;

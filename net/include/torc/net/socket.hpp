@@ -73,10 +73,10 @@ class SocketRecord final : public close_record {
     Address peer_;
     borrowing_receive borrowing_;
     std::vector<BufferSlice> slices_;  // not yet taken: from `first_slice_` on
-    std::size_t first_slice_ = 0;
     class receiving* reader_ = nullptr;
     class send_awaitable* writer_ = nullptr;
-    std::size_t side_operations_ = 0;
+    std::uint32_t first_slice_ = 0;
+    std::uint32_t side_operations_ = 0;
     std::unique_ptr<Closing> closing_;
     int ended_ = 1;  // what ended the stream: 0 or a negative errno; 1 while it goes on
     bool keep_receiving_ = true;
@@ -105,9 +105,10 @@ class receiving : public torc::detail::leaf, protected operation {
     [[nodiscard]] std::error_code settle();
     [[nodiscard]] Error error(std::error_code code) const;
 
+    bool direct_ = false;  // it was received by this operation itself, not by the record's
+    bool woken_ = false;   // its task is ready; until that has run, the socket's reading side is still taken
     SocketRecord* socket_;
     std::unique_ptr<std::byte[]> own_;  // a slice's memory when the executor had none to lend
-    bool direct_ = false;               // it was received by this operation itself, not by the record's
 
    private:
     friend class SocketRecord;
@@ -118,7 +119,6 @@ class receiving : public torc::detail::leaf, protected operation {
     static void completed(operation& op) noexcept;
 
     std::error_code refused_;
-    bool woken_ = false;  // its task is ready; until that has run, the socket's reading side is still taken
 };
 
 /// Receives into the caller's memory. See SocketStream::receive.
@@ -161,9 +161,9 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     void part() noexcept;
     static void completed(operation& op) noexcept;
 
+    bool begun_ = false;  // the kernel took a part
     SocketRecord* socket_;
     std::span<const std::byte> left_;
-    bool begun_ = false;  // the kernel took a part
     std::error_code refused_;
 };
 
@@ -189,9 +189,9 @@ class side_awaitable : public torc::detail::leaf, protected operation {
     bool begin(torc::detail::task_state& task) noexcept;
     static void completed(operation& op) noexcept;
 
+    bool refused_ = false;
     Executor& executor_;
     SocketRecord* socket_;  // null once it ended, or if the socket was closed before it began
-    bool refused_ = false;
 };
 
 }  // namespace torc::net

@@ -53,10 +53,11 @@ class leaf : public awaited {
     }
     [[nodiscard]] bool is_cancelled() const noexcept { return cancelled_; }
 
-    task_state* task_ = nullptr;
-
    private:
     bool cancelled_ = false;
+
+   protected:
+    task_state* task_ = nullptr;
 };
 
 }  // namespace torc::detail

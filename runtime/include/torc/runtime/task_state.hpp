@@ -76,6 +76,12 @@ class task_state : public awaited {
     static void* operator new(std::size_t size_bytes) { return allocate_frame(size_bytes); }
     static void operator delete(void* frame, std::size_t size_bytes) noexcept { free_frame(frame, size_bytes); }
 
+    // Small ones first: there is room behind the base for them, and every suspended task holds all of this.
+    outcome ended = outcome::pending;
+    bool started : 1 = false;
+    bool left_body : 1 = false;  ///< at its final suspension, perhaps waiting for `open_closes`
+    bool finished : 1 = false;
+    std::uint32_t open_closes = 0;  ///< resources that lived in this frame and are still closing
     std::coroutine_handle<> handle;
     Executor* executor = nullptr;
     task_state* parent = nullptr;    ///< the task that is resumed, or whose group is told, when this one finishes
@@ -89,11 +95,6 @@ class task_state : public awaited {
     std::source_location awaiting;  ///< its present or last co_await
     Clock::time_point suspended_at{};
     std::exception_ptr error;
-    std::uint32_t open_closes = 0;  ///< resources that lived in this frame and are still closing
-    outcome ended = outcome::pending;
-    bool started = false;
-    bool left_body = false;  ///< at its final suspension, perhaps waiting for `open_closes`
-    bool finished = false;
 
     [[nodiscard]] std::string describe() const override;
 
