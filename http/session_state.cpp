@@ -220,6 +220,10 @@ task<> SessionState::open() {
     end_phase(timings.resolve);
 
     connecting.timeout = until(limits.connect) - phase_began_;
+    // A request that is sent whole is one write with nothing before it: TCP_NODELAY changes nothing for it, and costs
+    // an operation. Where there is more to write it is set then.
+    const bool delays = connecting.no_delay && !response_url.secure();
+    if (delays) connecting.no_delay = false;
     auto connect =
         literal ? net::TcpStream::connect(peer, connecting) : net::TcpStream::connect(std::move(*names), connecting);
     auto connected = co_await as_result(std::move(connect));
@@ -230,7 +234,7 @@ task<> SessionState::open() {
 
     Parser parser{Parser::role::response, Parser::Options{options.limits, true}};
     if (!response_url.secure()) {
-        connection_.emplace(Connection{Transport{std::move(*connected)}, std::move(parser), {}});
+        connection_.emplace(Connection{Transport{std::move(*connected)}, std::move(parser), {}, delays});
         co_return;
     }
     net::tls::ClientSide side;
@@ -295,6 +299,10 @@ task<SessionState::attempt> SessionState::exchange(Request& request, bool may_re
 
 /// What was not sent together with the head.
 task<> SessionState::send_body(Request& request) {
+    if (std::exchange(connection_->delays, false)) {
+        // If that fails the request is slower, or the connection is broken, which sending finds out.
+        static_cast<void>(co_await as_result(connection_->transport.plain()->set_no_delay(true)));
+    }
     if (!request.stream) {
         co_await send(request.body);
     } else {

@@ -45,6 +45,7 @@ class SessionState {
         Transport transport;
         Parser parser;
         BufferSlice received;  // what the parser has not seen yet
+        bool delays = false;   // small writes are held back while earlier ones are not acknowledged
         bool used = false;     // it has served a request before this one
     };
     /// What an attempt to send a request and read the head of its response came to.

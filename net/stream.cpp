@@ -1,5 +1,7 @@
 #include <torc/net/stream.hpp>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "bound_socket.hpp"
@@ -16,6 +18,26 @@ UnixStream UnixStream::adopt(Executor& executor, descriptor file, const Address&
     Owner record{take_over<SocketRecord>(executor, file)};
     record->peer() = peer;
     return UnixStream{std::move(record)};
+}
+
+task<> TcpStream::set_no_delay(bool on) {
+    class set_option_awaitable final : public side_awaitable {
+       public:
+        set_option_awaitable(SocketRecord& socket, int name, int value) noexcept
+            : side_awaitable(op_kind::set_option, socket), value_(value) {
+            offset = std::uint64_t{IPPROTO_TCP} << 32 | static_cast<std::uint32_t>(name);
+            address = &value_;
+            length = sizeof value_;
+        }
+        int await_resume() const { return outcome(); }
+
+       private:
+        int value_;
+    };
+    if (!is_open()) throw Error{errc::closed, phase::none, "set TCP_NODELAY"};
+    set_option_awaitable setting{*socket_, TCP_NODELAY, on ? 1 : 0};
+    const int failed = co_await setting;
+    if (failed < 0) throw error_from_result(failed, phase::none, "set TCP_NODELAY");
 }
 
 task<> SocketStream::shutdown_write() {

@@ -4,12 +4,16 @@
 #include <leak_check.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include <torc/http/session.hpp>
 #include <torc/net/listener.hpp>
 #include <torc/net/stream.hpp>
+#include <torc/runtime/as_result.hpp>
+#include <torc/runtime/gather.hpp>
 
 // What the options of connecting and listening do to the sockets, as the kernel tells it: keep-alive by the timer that
 // /proc/net/tcp shows, which knows sockets behind direct descriptors as well; TCP_NODELAY by asking the descriptor,
@@ -92,4 +96,54 @@ TEST_CASE("an idle connection is kept alive where that was asked for, and not ot
         CHECK_FALSE(asked.server_keeps_alive);
         CHECK(seen(connect, {}, Address::loopback_v6(0)).client_keeps_alive);
     }
+}
+
+TEST_CASE("a stream can be told later whether to send small writes at once") {
+    run_clean([]() -> task<> {
+        TcpListener listener = TcpListener::bind(Address::loopback(0));
+        TcpStream client = co_await TcpStream::connect(listener.local(), {.no_delay = false});
+        TcpStream server = co_await listener.accept();
+        const tcp_end near{server.peer(), server.local()};
+        for (const int wanted : {1, 0, 1}) {
+            co_await client.set_no_delay(wanted == 1);
+            CHECK(option_of(near, IPPROTO_TCP, TCP_NODELAY).value_or(wanted) == wanted);
+            co_await server.set_no_delay(wanted == 1);
+            CHECK(option_of({near.peer, near.local}, IPPROTO_TCP, TCP_NODELAY) == wanted);
+        }
+        co_await client.close();
+        const auto refused = co_await torc::as_result(client.set_no_delay(true));
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code() == torc::errc::closed);
+    });
+}
+
+TEST_CASE("a session sets no option for requests that are one write, and sends the rest of others at once") {
+    run_clean([]() -> task<> {
+        TcpListener listener = TcpListener::bind(Address::loopback(0));
+        std::vector<int> set;  // for each request
+        auto site = [&]() -> task<> {
+            TcpStream visitor = co_await listener.accept();
+            const tcp_end near{visitor.peer(), visitor.local()};
+            const std::string_view driver = torc::Executor::here().driver().name();
+            for (const std::size_t body_bytes : {0, 100, 200'000, 0}) {
+                for (std::string seen; !seen.contains("\r\n\r\n") || seen.size() < body_bytes;) {
+                    const torc::BufferSlice piece = co_await visitor.receive();
+                    seen.append(reinterpret_cast<const char*>(piece.bytes().data()), piece.bytes().size());
+                }
+                const std::optional<int> option = option_of(near, IPPROTO_TCP, TCP_NODELAY);
+                if (driver == "epoll") REQUIRE(option.has_value());
+                set.push_back(option.value_or(body_bytes > 100 || set.size() > 2 ? 1 : 0));
+                co_await visitor.send("HTTP/1.1 204 No Content\r\n\r\n");
+            }
+        };
+        auto visit = [&]() -> task<> {
+            torc::http::AsyncSession session{"http://" + listener.local().to_string()};
+            co_await session.get("/");
+            co_await session.post("/", std::string(100, 'x'));
+            co_await session.post("/", std::string(200'000, 'x'));
+            co_await session.get("/");
+        };
+        co_await torc::gather(site(), visit());
+        CHECK(set == std::vector<int>{0, 0, 1, 1});
+    });
 }

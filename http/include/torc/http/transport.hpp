@@ -111,6 +111,8 @@ class Transport {
     [[nodiscard]] net::Address local() const;
     /// What there is to know about the TLS connection; nothing over plain TCP.
     [[nodiscard]] std::optional<net::TlsPeerInfo> tls_info() const;
+    /// The TCP stream; null over TLS.
+    [[nodiscard]] net::TcpStream* plain() noexcept { return std::get_if<net::TcpStream>(&stream_); }
     /// The TLS stream; null over plain TCP.
     [[nodiscard]] net::TlsStream* tls() noexcept { return std::get_if<net::TlsStream>(&stream_); }
 

@@ -102,6 +102,10 @@ class TcpStream : public SocketStream {
     [[nodiscard]] static task<TcpStream> connect(std::string host, std::uint16_t port, ConnectOptions options = {});
 
     explicit TcpStream(std::unique_ptr<SocketRecord, Abandon> socket) noexcept : SocketStream(std::move(socket)) {}
+    /// TCP_NODELAY: whether small writes go at once, also while earlier ones are not acknowledged.
+    /// Errors: those of setsockopt(2); closed.
+    [[nodiscard]] task<> set_no_delay(bool on);
+
     /// Takes over a connected descriptor, which must not be used elsewhere any more.
     [[nodiscard]] static TcpStream adopt(Executor& executor, descriptor file, const Address& peer = {});
 };
