@@ -90,7 +90,7 @@ inline void append_all(std::string& out, std::initializer_list<std::string_view>
 }
 
 /// Text of a peer as it may stand in an error's sentence: no control bytes, no more than a line of it.
-inline std::string quoted(std::string_view text, std::size_t max_chars = 60) {
+inline std::string in_quotes(std::string_view text, std::size_t max_chars = 60) {
     constexpr std::string_view digits = "0123456789abcdef";
     std::string shown = "\"";
     for (const char c : text.substr(0, max_chars)) {

@@ -346,7 +346,7 @@ result<Decoder> Decoder::create(std::string_view codings, const Limits& limits) 
             return bad_coding("there are more than " + std::to_string(limits.max_codings) + " content codings");
         }
         std::unique_ptr<Stage> stage = make_stage(coding);
-        if (!stage) return bad_coding("the content coding " + quoted(coding) + " is not known");
+        if (!stage) return bad_coding("the content coding " + in_quotes(coding) + " is not known");
         state->links.insert(state->links.begin(), Link{std::move(stage), {}});
     }
     for (std::size_t i = 0; i + 1 < state->links.size(); ++i) state->links[i].made.resize(between_bytes);

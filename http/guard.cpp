@@ -37,7 +37,7 @@ std::string hex_byte(char c) {
 result<int> read_version(std::string_view version) {
     if (version == "HTTP/1.1") return 1;
     if (version == "HTTP/1.0") return 0;
-    return bad(errc::unsupported_version, quoted(version) + " is neither HTTP/1.0 nor HTTP/1.1");
+    return bad(errc::unsupported_version, in_quotes(version) + " is neither HTTP/1.0 nor HTTP/1.1");
 }
 
 bool is_target(std::string_view method, std::string_view target) {
@@ -165,15 +165,15 @@ result<void> HeadReader::add_field(Headers& into, std::string_view line, const L
     }
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos)
-        return fail(errc::bad_message, where, "the header line " + quoted(line) + " has no colon");
+        return fail(errc::bad_message, where, "the header line " + in_quotes(line) + " has no colon");
     const std::string_view name = line.substr(0, colon);
     if (name.empty()) return fail(errc::bad_message, where, "a header line has no name before its colon");
     if (name.back() == ' ' || name.back() == '\t') {
-        return fail(errc::bad_message, where, "the header name " + quoted(name) + " has a space before its colon");
+        return fail(errc::bad_message, where, "the header name " + in_quotes(name) + " has a space before its colon");
     }
     if (!is_token(name)) {
         return fail(errc::bad_message, where,
-                    "the header name " + quoted(name) + " contains a character that is not allowed in names");
+                    "the header name " + in_quotes(name) + " contains a character that is not allowed in names");
     }
     const std::string_view padded = line.substr(colon + 1);
     const std::string_view value = trim_spaces(padded);
@@ -196,10 +196,10 @@ result<void> read_request_line(std::string_view line, RequestHead& head) {
     const std::size_t first = line.find(' ');
     const std::string_view method = line.substr(0, first);
     if (!is_known_method(method)) {
-        if (!is_token(method)) return bad(errc::bad_message, quoted(line) + " is not an HTTP request");
-        return bad(errc::unknown_method, "the method " + quoted(method) + " is not known");
+        if (!is_token(method)) return bad(errc::bad_message, in_quotes(line) + " is not an HTTP request");
+        return bad(errc::unknown_method, "the method " + in_quotes(method) + " is not known");
     }
-    if (first == std::string_view::npos) return bad(errc::bad_message, quoted(line) + " is not an HTTP request");
+    if (first == std::string_view::npos) return bad(errc::bad_message, in_quotes(line) + " is not an HTTP request");
     const std::string_view rest = line.substr(first + 1);
     const std::size_t second = rest.find(' ');
     if (second == std::string_view::npos) {
@@ -208,7 +208,7 @@ result<void> read_request_line(std::string_view line, RequestHead& head) {
     const std::string_view target = rest.substr(0, second);
     if (target.empty() || !is_target(method, target)) {
         return bad(errc::bad_message,
-                   quoted(target) + " can not be the target of a " + std::string{method} + " request");
+                   in_quotes(target) + " can not be the target of a " + std::string{method} + " request");
     }
     const result<int> version = read_version(rest.substr(second + 1));
     if (!version) return std::unexpected{version.error()};
@@ -220,7 +220,7 @@ result<void> read_request_line(std::string_view line, RequestHead& head) {
 
 result<void> read_status_line(std::string_view line, ResponseHead& head) {
     if (!line.starts_with("HTTP/"))
-        return bad(errc::bad_message, "the peer does not answer with HTTP but with " + quoted(line));
+        return bad(errc::bad_message, "the peer does not answer with HTTP but with " + in_quotes(line));
     const std::size_t first = line.find(' ');
     const result<int> version = read_version(line.substr(0, first));
     if (!version) return std::unexpected{version.error()};
@@ -228,7 +228,7 @@ result<void> read_status_line(std::string_view line, ResponseHead& head) {
     const std::string_view code = rest.substr(0, 3);
     const bool digits = code.size() == 3 && std::ranges::all_of(code, is_digit) && code[0] != '0';
     if (!digits || (rest.size() > 3 && rest[3] != ' ')) {
-        return bad(errc::bad_message, "the status line " + quoted(line) + " has no three-digit status");
+        return bad(errc::bad_message, "the status line " + in_quotes(line) + " has no three-digit status");
     }
     head.status = (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
     head.reason = rest.size() > 4 ? rest.substr(4) : std::string_view{};
@@ -252,7 +252,7 @@ result<Framing> read_framing(const Headers& headers, int minor_version) {
         if (minor_version == 0)
             return bad(errc::bad_framing, "there is a Transfer-Encoding header, but HTTP/1.0 has none");
         if (!equals_ignoring_case(*coding, "chunked")) {
-            return bad(errc::bad_framing, "the Transfer-Encoding " + quoted(*coding) + " is not \"chunked\"");
+            return bad(errc::bad_framing, "the Transfer-Encoding " + in_quotes(*coding) + " is not \"chunked\"");
         }
         framing.chunked = true;
     }
@@ -262,10 +262,10 @@ result<Framing> read_framing(const Headers& headers, int minor_version) {
         if (length->empty()) return bad(errc::bad_framing, "the Content-Length is empty");
         for (const char c : *length) {
             if (!is_digit(c))
-                return bad(errc::bad_framing, "the Content-Length " + quoted(*length) + " is not a number");
+                return bad(errc::bad_framing, "the Content-Length " + in_quotes(*length) + " is not a number");
             const auto digit = static_cast<std::uint64_t>(c - '0');
             if (value > (most - digit) / 10)
-                return bad(errc::bad_framing, "the Content-Length " + quoted(*length) + " is too large");
+                return bad(errc::bad_framing, "the Content-Length " + in_quotes(*length) + " is too large");
             value = value * 10 + digit;
         }
         framing.length = value;
@@ -284,14 +284,14 @@ result<void> check_host(const RequestHead& head) {
     if (count == 0 && head.minor_version >= 1) return bad(errc::bad_message, "the request has no Host header");
     if (count > 1) return bad(errc::bad_message, "there is more than one Host header");
     if (!std::ranges::all_of(host, [](char c) { return host_chars(c); })) {
-        return bad(errc::bad_message, "the Host header " + quoted(host) + " is not a host and port");
+        return bad(errc::bad_message, "the Host header " + in_quotes(host) + " is not a host and port");
     }
     return {};
 }
 
 result<ChunkLine> read_chunk_line(std::string_view line) {
     const auto bad_chunk = [&](std::string_view why) {
-        return fail(errc::bad_framing, phase::body, "the chunk line " + quoted(line) + " " + std::string{why});
+        return fail(errc::bad_framing, phase::body, "the chunk line " + in_quotes(line) + " " + std::string{why});
     };
     constexpr std::size_t max_digits = 16;
     ChunkLine chunk{0, 0};

@@ -24,13 +24,13 @@ std::string Headers::fault_of(std::string_view name, std::string_view value) {
     if (name.empty()) return "a header's name is empty";
     for (const char c : name) {
         if (!is_token_char(c))
-            return "the header name " + quoted(name) + " contains a character that is not allowed in names";
+            return "the header name " + in_quotes(name) + " contains a character that is not allowed in names";
     }
     for (const char c : value) {
         if (text_chars(c)) continue;
-        if (c == '\r' || c == '\n') return "the value of the header " + quoted(name) + " contains a line break";
-        if (c == '\0') return "the value of the header " + quoted(name) + " contains a NUL byte";
-        return "the value of the header " + quoted(name) + " contains a control character";
+        if (c == '\r' || c == '\n') return "the value of the header " + in_quotes(name) + " contains a line break";
+        if (c == '\0') return "the value of the header " + in_quotes(name) + " contains a NUL byte";
+        return "the value of the header " + in_quotes(name) + " contains a control character";
     }
     return {};
 }

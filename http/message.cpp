@@ -23,9 +23,9 @@ std::unexpected<Error> bad_head(std::string words) { return fail(errc::bad_heade
 }  // namespace
 
 result<void> append_head(std::string& out, const RequestHead& head) {
-    if (!is_token(head.method)) return bad_head(quoted(head.method) + " can not be a method");
+    if (!is_token(head.method)) return bad_head(in_quotes(head.method) + " can not be a method");
     const bool clean = !head.target.empty() && std::ranges::all_of(head.target, [](char c) { return target_chars(c); });
-    if (!clean) return bad_head(quoted(head.target) + " can not be a request target");
+    if (!clean) return bad_head(in_quotes(head.target) + " can not be a request target");
     append_all(out, {head.method, " ", head.target, " ", version(head.minor_version), "\r\n"});
     append_fields(out, head.headers);
     out.append("\r\n");
@@ -41,7 +41,7 @@ result<void> append_head(std::string& out, const ResponseHead& head) {
 result<void> append_open_head(std::string& out, const ResponseHead& head) {
     if (head.status < 100 || head.status > 999) return bad_head(std::to_string(head.status) + " can not be a status");
     const std::string_view reason = head.reason.empty() ? reason_phrase(head.status) : std::string_view{head.reason};
-    if (!is_text(reason)) return bad_head("the reason phrase " + quoted(reason) + " contains a control character");
+    if (!is_text(reason)) return bad_head("the reason phrase " + in_quotes(reason) + " contains a control character");
     append_all(out, {version(head.minor_version), " ", std::to_string(head.status), " ", reason, "\r\n"});
     append_fields(out, head.headers);
     return {};
@@ -59,7 +59,7 @@ ChunkHeader::ChunkHeader(std::uint64_t size_bytes) noexcept {
 result<void> append_last_chunk(std::string& out, const Headers& trailers) {
     for (const auto& [name, value] : trailers) {
         if (is_forbidden_in_trailers(name))
-            return bad_head("the header " + quoted(name) + " may not be sent as a trailer");
+            return bad_head("the header " + in_quotes(name) + " may not be sent as a trailer");
     }
     out.append("0\r\n");
     append_fields(out, trailers);

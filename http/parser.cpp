@@ -393,7 +393,7 @@ result<bool> Parser::State::read_trailers(std::span<const std::byte>& in) {
         const bool framing = equals_ignoring_case(name, "Content-Length") ||
                              equals_ignoring_case(name, "Transfer-Encoding") || equals_ignoring_case(name, "Host");
         if (framing)
-            return fail(errc::bad_framing, phase::body, "the header " + quoted(name) + " stands among the trailers");
+            return fail(errc::bad_framing, phase::body, "the header " + in_quotes(name) + " stands among the trailers");
     }
     if (!second.run(HeadReader::raw(trailers)) || !second.message_complete())
         return not_agreed(phase::body, second.reason());

@@ -29,11 +29,11 @@ result<Redirection> follow_redirect(std::string_view method, const Url& url, int
     result<Url> next = url.resolve(locations[0]);
     if (!next) {
         return bad(errc::bad_redirect,
-                   "a redirect leads to " + quoted(locations[0]) + ": " + std::string{next.error().message()});
+                   "a redirect leads to " + in_quotes(locations[0]) + ": " + std::string{next.error().message()});
     }
     if (url.secure() && !next->secure() && !policy.allow_https_to_http) {
         return bad(errc::insecure_redirect,
-                   "a redirect leads from https to " + quoted(next->href()) + ", which is not secure");
+                   "a redirect leads from https to " + in_quotes(next->href()) + ", which is not secure");
     }
     Redirection redirection{std::move(*next), std::string{method}};
     redirection.same_origin = redirection.url.same_origin(url);

@@ -32,7 +32,7 @@ std::optional<std::uint64_t> announced_length(const Headers& headers) {
     std::uint64_t length = 0;
     const auto [end, failed] = std::from_chars(text->data(), text->data() + text->size(), length);
     if (failed != std::errc{} || end != text->data() + text->size() || headers.count("Content-Length") != 1) {
-        throw misuse("Content-Length was set to " + quoted(*text) + ", which is not a length");
+        throw misuse("Content-Length was set to " + in_quotes(*text) + ", which is not a length");
     }
     return length;
 }

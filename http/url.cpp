@@ -111,7 +111,7 @@ void append_path(std::string& path, std::string_view text) {
 }
 
 std::string no_scheme(std::string_view text) {
-    return quoted(text) + " is not a full URL; write " + quoted("https://" + std::string{text});
+    return in_quotes(text) + " is not a full URL; write " + in_quotes("https://" + std::string{text});
 }
 
 }  // namespace
@@ -138,7 +138,7 @@ class UrlReader {
             // "localhost:8080" is a name and a port to people, a scheme and a path to the grammar.
             if (!behind.empty() && is_digit(behind[0])) return fail(errc::unknown_scheme, phase::none, no_scheme(rest));
             return fail(errc::unknown_scheme, phase::none,
-                        "the scheme " + quoted(name) + " is not one of http, https, ws and wss");
+                        "the scheme " + in_quotes(name) + " is not one of http, https, ws and wss");
         }
         const bool relative = base != nullptr && scheme_->name == base->scheme() && !behind.starts_with("//");
         if (auto fault = relative ? read_relative(behind, *base) : read_absolute(behind))
@@ -217,7 +217,7 @@ class UrlReader {
     std::optional<Error> read_port(std::string_view digits) {
         std::uint32_t value = 0;
         for (const char c : digits) {
-            if (!is_digit(c)) return bad("the port " + quoted(digits) + " is not a number").error();
+            if (!is_digit(c)) return bad("the port " + in_quotes(digits) + " is not a number").error();
             value = std::min<std::uint32_t>(value * 10 + static_cast<std::uint32_t>(c - '0'), 1 << 20);
         }
         if (value > 65535)

@@ -72,17 +72,17 @@ bool ends_in_number(const std::vector<std::string_view>& labels) {
 
 result<std::uint32_t> parse_ipv4(std::string_view host, const std::vector<std::string_view>& labels) {
     const auto not_an_address = [&](std::string_view why) {
-        return bad_host("the host " + quoted(host) +
+        return bad_host("the host " + in_quotes(host) +
                         " ends in a number but is not an IPv4 address: " + std::string{why});
     };
     if (labels.size() > 4) return not_an_address("it has more than four parts");
     std::uint64_t address = 0;
     for (std::size_t i = 0; i < labels.size(); ++i) {
         const auto part = parse_ipv4_part(labels[i]);
-        if (!part) return not_an_address("the part " + quoted(labels[i]) + " is not a number");
+        if (!part) return not_an_address("the part " + in_quotes(labels[i]) + " is not a number");
         const bool last = i + 1 == labels.size();
         const std::uint64_t bound = last ? std::uint64_t{1} << (8 * (5 - labels.size())) : 256;
-        if (*part >= bound) return not_an_address("the part " + quoted(labels[i]) + " is too large");
+        if (*part >= bound) return not_an_address("the part " + in_quotes(labels[i]) + " is too large");
         address += last ? *part : *part << (8 * (3 - i));
     }
     return static_cast<std::uint32_t>(address);
@@ -205,7 +205,7 @@ result<std::string> to_ascii(const std::string& name) {
     const std::unique_ptr<char, decltype(&std::free)> owner{encoded, &std::free};
     if (status != IDN2_OK || name.find('\0') != std::string::npos) {
         const std::string why = status != IDN2_OK ? idn2_strerror(status) : "it contains a NUL byte";
-        return bad_host("the host " + quoted(name) + " is not a valid international name: " + why);
+        return bad_host("the host " + in_quotes(name) + " is not a valid international name: " + why);
     }
     return std::string{encoded};
 }
@@ -230,18 +230,19 @@ std::string percent_decode(std::string_view text) {
 
 result<Host> parse_host(std::string_view written) {
     if (written.front() == '[') {
-        if (written.back() != ']') return bad_host("the IPv6 address " + quoted(written) + " has no closing bracket");
+        if (written.back() != ']')
+            return bad_host("the IPv6 address " + in_quotes(written) + " has no closing bracket");
         const auto pieces = parse_ipv6(written.substr(1, written.size() - 2));
-        if (!pieces) return bad_host(quoted(written) + " is not an IPv6 address");
+        if (!pieces) return bad_host(in_quotes(written) + " is not an IPv6 address");
         return Host{ipv6_text(*pieces), false};
     }
     result<std::string> name = to_ascii(percent_decode(written));
     if (!name) return std::unexpected{name.error()};
     if (name->empty())
-        return bad_host("the host " + quoted(written) + " is empty once its invisible characters are dropped");
+        return bad_host("the host " + in_quotes(written) + " is empty once its invisible characters are dropped");
     for (const char c : *name) {
         if (forbidden_in_names(c)) {
-            return bad_host("the host " + quoted(written) + " contains " + quoted({&c, 1}) +
+            return bad_host("the host " + in_quotes(written) + " contains " + in_quotes({&c, 1}) +
                             ", which no host name may contain");
         }
     }

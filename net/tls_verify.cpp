@@ -13,7 +13,7 @@ namespace torc::net::tls {
 
 namespace {
 
-std::string quoted(const X509_NAME* name) { return "\"" + short_name(name) + "\""; }
+std::string in_quotes(const X509_NAME* name) { return "\"" + short_name(name) + "\""; }
 
 std::string list_of(const std::vector<std::string>& names) {
     constexpr std::size_t shown = 5;
@@ -36,7 +36,7 @@ CertificateFault fault_of(X509_STORE_CTX* store, const Engine::Impl& engine) {
 
     const X509_NAME* issuer = X509_get_issuer_name(certificate);
     const X509_NAME* subject = X509_get_subject_name(certificate);
-    const std::string which = depth == 0 ? what : what + " of its issuer " + quoted(subject);
+    const std::string which = depth == 0 ? what : what + " of its issuer " + in_quotes(subject);
     switch (code) {
         case X509_V_ERR_CERT_HAS_EXPIRED:
             return {tls_errc::certificate_expired,
@@ -47,36 +47,37 @@ CertificateFault fault_of(X509_STORE_CTX* store, const Engine::Impl& engine) {
         case X509_V_ERR_HOSTNAME_MISMATCH:
         case X509_V_ERR_IP_ADDRESS_MISMATCH: {
             const std::vector<std::string> names = names_of(certificate);
-            const std::string for_whom =
-                names.empty() ? "names no host (its subject is " + quoted(subject) + ")" : "is for " + list_of(names);
+            const std::string for_whom = names.empty() ? "names no host (its subject is " + in_quotes(subject) + ")"
+                                                       : "is for " + list_of(names);
             return {tls_errc::wrong_host, what + " " + for_whom + ", not for " + engine.server_name};
         }
         case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
             return {tls_errc::self_signed,
-                    what + " is self-signed (by " + quoted(subject) + ") and is not trusted here"};
+                    what + " is self-signed (by " + in_quotes(subject) + ") and is not trusted here"};
         case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
             return {tls_errc::untrusted_root,
-                    what + "'s chain ends at the root " + quoted(subject) + ", which is not trusted here"};
+                    what + "'s chain ends at the root " + in_quotes(subject) + ", which is not trusted here"};
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
         case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
             if (depth > 0) {
-                return {tls_errc::untrusted_root, what + "'s chain ends at " + quoted(subject) + ", whose issuer " +
-                                                      quoted(issuer) + " is not trusted here"};
+                return {tls_errc::untrusted_root, what + "'s chain ends at " + in_quotes(subject) + ", whose issuer " +
+                                                      in_quotes(issuer) + " is not trusted here"};
             }
             return {
                 tls_errc::missing_intermediate,
-                what + "'s issuer " + quoted(issuer) +
+                what + "'s issuer " + in_quotes(issuer) +
                     " is unknown: it is no root trusted here, and the peer sent no intermediate certificate for it"};
         case X509_V_ERR_CERT_UNTRUSTED:
         case X509_V_ERR_CERT_REJECTED: return {tls_errc::untrusted_root, which + " is marked as not to be trusted"};
         case X509_V_ERR_CERT_REVOKED:
-            return {tls_errc::certificate_revoked, which + " was revoked by its issuer " + quoted(issuer)};
+            return {tls_errc::certificate_revoked, which + " was revoked by its issuer " + in_quotes(issuer)};
         case X509_V_ERR_UNABLE_TO_GET_CRL:
-            return {tls_errc::certificate_invalid, "no revocation list of the issuer " + quoted(issuer) + " was given"};
+            return {tls_errc::certificate_invalid,
+                    "no revocation list of the issuer " + in_quotes(issuer) + " was given"};
         case X509_V_ERR_CRL_HAS_EXPIRED:
             return {tls_errc::certificate_invalid,
-                    "the revocation list of the issuer " + quoted(issuer) + " is out of date"};
+                    "the revocation list of the issuer " + in_quotes(issuer) + " is out of date"};
         case X509_V_ERR_INVALID_PURPOSE:
             return {tls_errc::certificate_invalid,
                     which + " was not issued to identify a " + (engine.context->server ? "client" : "server")};

@@ -201,7 +201,15 @@ void UringDriver::turn(Clock::time_point deadline) {
     deliver();
 }
 
+/// Whether the kernel has something for us that only entering it brings: it says so (IORING_SETUP_TASKRUN_FLAG). What
+/// comes just while it is entered may leave the sign behind; then we look too often until the next thing comes.
+bool UringDriver::kernel_waits() const noexcept {
+    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
 void UringDriver::enter(Clock::time_point deadline) {
+    // Busy tasks should not pay for looking.
+    if (deadline == Clock::time_point::min() && io_uring_sq_ready(&ring_) == 0 && !kernel_waits()) return;
     ++statistics_.turns;
     int result = 0;
     if (deadline == Clock::never) {
@@ -227,7 +235,8 @@ void UringDriver::enter(Clock::time_point deadline) {
 
 void UringDriver::deliver() noexcept {
     io_uring_cqe* cqe = nullptr;
-    while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
+    // Only what is there: liburing would enter the kernel for what came meanwhile, which the next turn does.
+    while (io_uring_cq_ready(&ring_) > 0 && io_uring_peek_cqe(&ring_, &cqe) == 0) {
         const std::uint64_t user_data = cqe->user_data;
         const int result = cqe->res;
         const unsigned flags = cqe->flags;

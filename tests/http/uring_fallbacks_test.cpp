@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <certificates.hpp>
 #include <kernel_sockets.hpp>
 #include <leak_check.hpp>
@@ -158,6 +159,54 @@ TEST_SUITE("uring fallbacks") {
             std::array<std::byte, 1> nothing;
             const auto ended = co_await as_result(clients.back().receive(nothing));
             CHECK((!ended || *ended == 0));
+        });
+    }
+
+    TEST_CASE("tasks that are always ready do not enter the kernel for nothing, and hear of what comes all the same") {
+        on_each([](const Ring&) -> task<> {
+            TcpListener listener = TcpListener::bind(Address::loopback(0));
+            const Address address = listener.local();
+            std::atomic<bool> go = false;
+            // Another thread, for nothing that this one submits may bring it into the kernel.
+            const std::jthread visitor{[&address, &go] {
+                const int plain = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                static_cast<void>(::connect(plain, address.data(), address.size()));
+                go.wait(false);
+                static_cast<void>(::send(plain, "hello", 5, MSG_NOSIGNAL));
+                ::close(plain);
+            }};
+            TcpStream server = co_await listener.accept();
+            bool received = false;
+            auto reader = [&]() -> task<> {
+                const std::string said = co_await read_slices(server, 5);
+                CHECK(said == "hello");
+                received = true;
+            };
+            TcpStream near = co_await TcpStream::connect(listener.local());
+            TcpStream far = co_await listener.accept();
+            auto post_to_self = [&]() -> task<> {
+                co_await near.send("hello");
+                const std::string said = co_await read_slices(far, 5);
+                CHECK(said == "hello");
+            };
+            auto busy = [&]() -> task<> {
+                const auto turns = [] { return Executor::here().statistics().turns; };
+                // A message that comes while the kernel is asked may leave its sign behind, until the next one comes.
+                std::uint64_t entered = 1'000;
+                for (int attempt = 0; attempt < 100 && entered > 10; ++attempt) {
+                    co_await post_to_self();
+                    const std::uint64_t before = turns();
+                    for (int count = 0; count < 5'000; ++count) co_await yield();
+                    entered = turns() - before;
+                }
+                CHECK(entered <= 10);
+                go = true;
+                go.notify_one();
+                int more = 0;
+                while (!received && more < 10'000'000) co_await yield(), ++more;
+                CHECK(received);
+            };
+            co_await gather(reader(), busy());
         });
     }
 
