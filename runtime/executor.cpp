@@ -99,15 +99,7 @@ void Executor::run_until(Done done) {
         turn_began_ = driver_->now();
         timers_.fire(turn_began_);
         run_posted();
-        // A few rounds, because what one task finishes often makes the next one ready; but not without end, so that
-        // busy tasks can not starve the ring.
-        for (int round = 0; ready_head_ != nullptr && round < most_rounds; ++round) {
-            detail::task_state* task = take_ready();
-            while (task != nullptr) {
-                resume(*std::exchange(task, task->next_ready));
-                if (plug_due_ && !options_.cancel_late) pull_plug();
-            }
-        }
+        run_ready();
         if (done()) return;
         if (plug_due_) pull_plug();
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
@@ -127,8 +119,7 @@ detail::task_state* Executor::take_ready() noexcept {
     return first;
 }
 
-void Executor::resume(detail::task_state& first) noexcept {
-    const Clock::time_point began = options_.measure_resumes ? driver_->now() : Clock::time_point{};
+inline void Executor::resume(detail::task_state& first) noexcept {
     for (detail::task_state* task = &first;;) {
         if (!task->finished) {
             running_ = task;
@@ -144,7 +135,25 @@ void Executor::resume(detail::task_state& first) noexcept {
         }
         task = task->parent;
     }
-    if (options_.measure_resumes) longest_resume_ = std::max(longest_resume_, driver_->now() - began);
+}
+
+/// A few rounds, because what one task finishes often makes the next one ready; but not without end, so that busy tasks
+/// can not starve the ring.
+void Executor::run_ready() {
+    for (int round = 0; ready_head_ != nullptr && round < most_rounds; ++round) {
+        detail::task_state* next = take_ready();
+        while (next != nullptr) {
+            detail::task_state& task = *std::exchange(next, next->next_ready);
+            if (options_.measure_resumes) {
+                const Clock::time_point began = driver_->now();
+                resume(task);
+                longest_resume_ = std::max(longest_resume_, driver_->now() - began);
+            } else {
+                resume(task);
+            }
+            if (plug_due_ && !options_.cancel_late) pull_plug();
+        }
+    }
 }
 
 void Executor::run_posted_function(posted& work) noexcept {

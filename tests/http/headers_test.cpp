@@ -1,6 +1,10 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cctype>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <torc/http/headers.hpp>
@@ -111,6 +115,18 @@ TEST_SUITE("headers") {
         CHECK_FALSE(is_idempotent_method("FOO"));
         CHECK(reason_phrase(404) == "Not Found");
         CHECK(reason_phrase(299) == "");
+        std::set<std::string_view> phrases;
+        int known = 0;
+        for (int status = 0; status < 1000; ++status) {
+            const std::string_view phrase = reason_phrase(status);
+            if (phrase.empty()) continue;
+            ++known;
+            phrases.insert(phrase);
+            CHECK((status >= 100 && status < 512));
+            CHECK(std::ranges::all_of(phrase, [](char c) { return c == ' ' || c == '-' || std::isalpha(c) != 0; }));
+        }
+        CHECK(known == 60);
+        CHECK(phrases.size() == 60);
         CHECK(is_redirect(308));
         CHECK_FALSE(is_redirect(304));
         CHECK(is_bodiless(199));

@@ -474,6 +474,13 @@ TEST_SUITE("session") {
             CHECK(response.status() == 200);
             CHECK(response.text().starts_with("GET /one "));
             CHECK(session.post("/two", "").text().starts_with("POST /two "));
+            http::Request third;
+            third.method = "PUT";
+            third.url = "/three";
+            http::BlockingResponse answer = session.request(std::move(third));
+            const std::span<const std::byte> piece = answer.read_some();
+            CHECK(std::string_view{reinterpret_cast<const char*>(piece.data()), 4} == "PUT ");
+            CHECK(session.get("/four").discard() > 20);
             session.close();
             CHECK_THROWS_AS(session.get(), Error);
         }

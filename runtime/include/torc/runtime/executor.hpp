@@ -171,7 +171,8 @@ class Executor {
 
     void run_root(detail::task_state& root);
     static void run_posted_function(posted& work) noexcept;
-    void resume(detail::task_state& task) noexcept;
+    inline void resume(detail::task_state& task) noexcept;
+    void run_ready();
     void run_posted() noexcept;
     void pull_plug();
     detail::task_state* take_ready() noexcept;
