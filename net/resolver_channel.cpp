@@ -256,6 +256,11 @@ DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Tim
     int given = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
     wanted.timeout = static_cast<int>(options.timeout.count());
     wanted.tries = options.tries;
+#ifdef ARES_OPT_MAXTIMEOUTMS
+    // Newer releases learn how long a server takes, and wait for no less than a quarter of a second.
+    given |= ARES_OPT_MAXTIMEOUTMS;
+    wanted.maxtimeout = wanted.timeout << std::clamp(options.tries, 1, 8);
+#endif
     char lookups[] = "b";  // the hosts file is read by HostsFile
     wanted.lookups = lookups;
     wanted.sock_state_cb = Callbacks::state_changed;
@@ -349,30 +354,6 @@ void DnsChannel::arm_timer() noexcept {
     // c-ares rounds in its own way; a millisecond more saves waking up just before its time has come.
     const auto wait = std::chrono::seconds{left.tv_sec} + std::chrono::microseconds{left.tv_usec};
     executor_.timers().arm(*this, executor_.now() + wait + std::chrono::milliseconds{1});
-}
-
-SearchList SearchList::read(const ResolverOptions& options) {
-    ares_channel channel = nullptr;
-    ares_options wanted{};
-    std::string resolv_conf = options.resolv_conf;
-    wanted.resolvconf_path = resolv_conf.data();
-    start(channel, wanted, ARES_OPT_RESOLVCONF);
-    const std::unique_ptr<ares_channeldata, void (*)(ares_channel)> owned{channel, ares_destroy};
-    ares_options read{};
-    int present = 0;
-    if (const int status = ares_save_options(channel, &read, &present); status != ARES_SUCCESS) {
-        ares_destroy_options(&read);
-        throw cannot_start(status);
-    }
-    const std::unique_ptr<ares_options, void (*)(ares_options*)> saved{&read, ares_destroy_options};
-    SearchList list;
-    list.dots = read.ndots;
-    for (int index = 0; index < read.ndomains; ++index) {
-        std::string domain = lower_case(read.domains[index]);
-        while (domain.ends_with('.')) domain.pop_back();
-        if (!domain.empty()) list.domains.push_back(std::move(domain));
-    }
-    return list;
 }
 
 void DnsChannel::timer_fired(Timer& timer) noexcept { static_cast<DnsChannel&>(timer).process(-1, -1); }

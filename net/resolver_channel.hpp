@@ -98,7 +98,8 @@ struct SearchList {
     std::vector<std::string> domains;
     int dots = 1;  ///< a name with so many is first looked for as it is
 
-    /// Errors: `Error` (resolver_failed) if c-ares can not start.
+    /// What resolv.conf says; a file that is missing or may not be read says nothing.
+    /// Errors: `Error` in phase resolve when it can not be opened now for want of descriptors or memory.
     [[nodiscard]] static SearchList read(const ResolverOptions& options);
     /// The names that `name`, in lower case, may stand for, without a dot at the end, in the order to look for them.
     [[nodiscard]] std::vector<std::string> candidates(std::string name) const;

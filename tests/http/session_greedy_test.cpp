@@ -214,6 +214,33 @@ TEST_SUITE("session: greedy servers") {
         });
     }
 
+    TEST_CASE("a redirect that wants a streamed body once more is an error, and one that does not is followed") {
+        with_site([](Site& site) -> task<> {
+            for (const int status : {307, 303}) {
+                CAPTURE(status);
+                site.answer = "HTTP/1.1 " + std::to_string(status) +
+                              " Elsewhere\r\nLocation: /fresh\r\nContent-Length: 0\r\n\r\n";
+                AsyncSession session{site.url()};
+                http::Request request;
+                request.method = "POST";
+                request.stream.emplace();
+                request.stream->length = 0;
+                request.stream->next = []() -> task<std::span<const std::byte>> { co_return {}; };
+                auto asking = session.request(std::move(request));
+                const auto answered = co_await as_result(std::move(asking));
+                REQUIRE(answered.has_value() == (status == 303));
+                CHECK(session.connected() == answered.has_value());
+                if (answered) {
+                    const std::string text = co_await answered->get().text();
+                    CHECK(text == "fresh");
+                } else {
+                    CHECK(answered.error().code() == http::errc::bad_redirect);
+                    CHECK(std::string_view{answered.error().what()}.contains("streamed body can not be sent again"));
+                }
+            }
+        });
+    }
+
     TEST_CASE("a body that is asked for as text is not kept beyond the size asked for") {
         with_site([](Site& site) -> task<> {
             co_await warm_up(site);

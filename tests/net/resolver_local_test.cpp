@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <optional>
 #include <system_error>
 
@@ -178,12 +179,32 @@ TEST_CASE("names are completed as resolv.conf says, and both families with the s
     CHECK(list.candidates("web.") == Names{"web"});
     CHECK(list.candidates(std::string(250, 'a')) == Names{std::string(250, 'a')});
 
-    const TemporaryFile conf{"nameserver 127.0.0.153\nsearch One.test two.test.\noptions ndots:2\n"};
-    ResolverOptions options;
-    options.resolv_conf = conf.path;
-    const torc::net::dns::SearchList read = torc::net::dns::SearchList::read(options);
-    CHECK(read.domains == Names{"one.test", "two.test"});
-    CHECK(read.dots == 2);
+    const auto read = [](const std::string& text) {
+        const TemporaryFile conf{text};
+        ResolverOptions options;
+        options.resolv_conf = conf.path;
+        return torc::net::dns::SearchList::read(options);
+    };
+    const auto domains = [&](const std::string& text) { return read(text).domains; };
+    CHECK(domains("nameserver 127.0.0.1\nsearch One.test two.test.\noptions ndots:2\n") ==
+          Names{"one.test", "two.test"});
+    CHECK(domains("search one.test\ndomain two.test\n") == Names{"two.test"});
+    CHECK(domains("domain two.test\n  search\tone.test  # and no more\n") == Names{"one.test"});
+    CHECK(domains("search one.test\n#search two.test\n;search two.test\nsearching two.test") == Names{"one.test"});
+    CHECK(domains("search\n").empty());
+    CHECK(domains("search .\n").empty());
+    const auto dots = [&](const std::string& text) { return read(text).dots; };
+    CHECK(dots("options ndots:2\n") == 2);
+    CHECK(dots("options timeout:1 ndots:0 rotate\n") == 0);
+    CHECK(dots("options ndots:99\n") == 15);
+    CHECK(dots("options ndots:-1 ndots:2x ndots:\noptions\n") == 1);
+    CHECK(dots("") == 1);
+    ::setenv("LOCALDOMAIN", "own.test other.test", 1);
+    ::setenv("RES_OPTIONS", "ndots:3", 1);
+    CHECK(domains("search one.test\n") == Names{"own.test", "other.test"});
+    CHECK(dots("options ndots:2\n") == 3);
+    ::unsetenv("LOCALDOMAIN");
+    ::unsetenv("RES_OPTIONS");
 }
 
 TEST_CASE("addresses of two machines that share the beginning of a name are not mixed") {
