@@ -9,12 +9,14 @@ disturbed is measured again.
 import dataclasses
 import json
 import os
+import select
 import signal
 import subprocess
 import time
 
 MEASURED_CORE = max(os.sched_getaffinity(0))
 PEER_CORE = min(os.sched_getaffinity(0))
+LONGEST_ORDER_S = 120
 
 
 class Failure(Exception):
@@ -103,6 +105,10 @@ class Client:
     def order(self, count, at_once):
         self.process.stdin.write(f"{count} {at_once}\n")
         self.process.stdin.flush()
+        answered, _, _ = select.select([self.process.stdout], [], [], LONGEST_ORDER_S)
+        if not answered:
+            self.process.kill()
+            raise Failure(f"{count} were not done in {LONGEST_ORDER_S} s: {' '.join(map(str, self.process.args))}")
         line = self.process.stdout.readline()
         if not line:
             raise Failure(f"a client ended: {' '.join(map(str, self.process.args))}")
