@@ -63,17 +63,21 @@ def echo_once(build, command, environment, size, connections, at_once, count):
         measure.stop(server)
 
 
+ON_THE_WAY_BYTES = 256 << 20  # of all messages together; with much more the kernel drops, and waits before it repeats
+
+
 def echo(build, scale, sizes=(64, 1024, 16384), crowds=(1, 32, 512, 5000), depths=(1, 16)):
     servers = programs(build, "echo", ECHO)
     for depth in depths:
         for size in sizes:
             for connections in crowds:
+                at_once = max(1, min(depth, ON_THE_WAY_BYTES // (size * connections)))
                 # About a second of work each; what is pipelined and what is large moves in pieces of its own size.
                 count = int(scale * 60_000 * (4 if depth > 1 and size <= 1024 else 1) / (2 if size > 1024 else 1))
                 yield Cell(
                     "echo", {"mode": "pipelined" if depth > 1 else "ping-pong", "bytes": size, "connections": connections},
                     "message",
-                    {name: lambda start=start: echo_once(build, *start, size, connections, depth, count)
+                    {name: lambda start=start: echo_once(build, *start, size, connections, at_once, count)
                      for name, start in servers.items()})
 
 
