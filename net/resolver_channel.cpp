@@ -257,9 +257,10 @@ DnsChannel::DnsChannel(Executor& executor, const ResolverOptions& options) : Tim
     wanted.timeout = static_cast<int>(options.timeout.count());
     wanted.tries = options.tries;
 #ifdef ARES_OPT_MAXTIMEOUTMS
-    // Newer releases learn how long a server takes, and wait for no less than a quarter of a second.
+    // Newer releases learn how long a server takes, and wait for no less than a quarter of a second. Older ones wait
+    // twice as long with each try; the last of these waits is the longest that there may be.
     given |= ARES_OPT_MAXTIMEOUTMS;
-    wanted.maxtimeout = wanted.timeout << std::clamp(options.tries, 1, 8);
+    wanted.maxtimeout = wanted.timeout << (std::clamp(options.tries, 1, 8) - 1);
 #endif
     char lookups[] = "b";  // the hosts file is read by HostsFile
     wanted.lookups = lookups;
