@@ -30,8 +30,7 @@ def table(head, rows):
 
 
 def cell_table(cell):
-    told = ", ".join(f"{number(value) if isinstance(value, int) else value} {name}" if isinstance(value, int) else str(value)
-                     for name, value in cell["numbers"].items())
+    told = ", ".join(f"{value:,} {name}" if isinstance(value, int) else str(value) for name, value in cell["numbers"].items())
     rows = []
     for name, one in sorted(cell["contestants"].items(), key=lambda item: item[1]["cpu_us"]):
         ratio = cell["ratios_to_torc"].get(name)
@@ -56,7 +55,7 @@ def micro_table(cells):
 
 
 def instructions_table(cells):
-    rows = [[f"{cell['work']}: " + ", ".join(f"{value} {name}" if isinstance(value, int) else str(value)
+    rows = [[f"{cell['work']}: " + ", ".join(f"{value:,} {name}" if isinstance(value, int) else str(value)
                                              for name, value in cell["numbers"].items()),
              NAMES[name], number(count), f"{count / cell['contestants']['torc-uring']:.2f}"
              if "torc-uring" in cell["contestants"] else ""]

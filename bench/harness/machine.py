@@ -62,7 +62,7 @@ def describe():
         "cpu": models[0] if models else platform.machine(),
         "cores": len(models),
         "memory_gib": memory_gib,
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "system": next((line.split("=")[1].strip().strip('"') for line in open("/etc/os-release")
                         if line.startswith("PRETTY_NAME")), ""),
         "compiler": version_of(os.environ.get("CXX", "g++").split()[-1], "--version"),
