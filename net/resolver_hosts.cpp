@@ -37,6 +37,14 @@ std::string lower_case(std::string_view text) {
     return lower;
 }
 
+std::string_view next_word(std::string_view& line) noexcept {
+    constexpr std::string_view space = " \t\r\v\f";
+    line.remove_prefix(std::min(line.find_first_not_of(space), line.size()));
+    const std::string_view word = line.substr(0, line.find_first_of(space));
+    line.remove_prefix(word.size());
+    return word;
+}
+
 bool is_shortage(int error) noexcept {
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
@@ -69,16 +77,9 @@ void HostsFile::read() {
 
 void HostsFile::read_line(std::string_view line) {
     line = line.substr(0, line.find('#'));
-    const auto next_word = [&line] {
-        constexpr std::string_view space = " \t\r\v\f";
-        line.remove_prefix(std::min(line.find_first_not_of(space), line.size()));
-        const std::string_view word = line.substr(0, line.find_first_of(space));
-        line.remove_prefix(word.size());
-        return word;
-    };
-    const auto address = Address::parse_ip(next_word(), 0);
+    const auto address = Address::parse_ip(next_word(line), 0);
     if (!address) return;
-    for (std::string_view name = next_word(); !name.empty(); name = next_word()) {
+    for (std::string_view name = next_word(line); !name.empty(); name = next_word(line)) {
         if (name.ends_with('.')) name.remove_suffix(1);
         std::vector<Address>& known = names_[lower_case(name)];
         if (std::find(known.begin(), known.end(), *address) == known.end()) known.push_back(*address);

@@ -57,4 +57,7 @@ class HostsFile {
 /// ASCII letters in lower case; the rest stays.
 [[nodiscard]] std::string lower_case(std::string_view text);
 
+/// Takes the first word off a line of such a file; empty if there is none.
+[[nodiscard]] std::string_view next_word(std::string_view& line) noexcept;
+
 }  // namespace torc::net::dns

@@ -19,16 +19,7 @@
 namespace torc::net::dns {
 namespace {
 
-constexpr std::string_view space = " \t\r\v\f";
 constexpr int most_dots = 15;  // as in glibc
-
-/// Takes the first word off `text`; empty if there is none.
-std::string_view next_word(std::string_view& text) {
-    text.remove_prefix(std::min(text.find_first_not_of(space), text.size()));
-    const std::string_view word = text.substr(0, text.find_first_of(space));
-    text.remove_prefix(word.size());
-    return word;
-}
 
 void take_domains(SearchList& list, std::string_view words) {
     list.domains.clear();
