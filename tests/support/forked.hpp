@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -57,6 +58,15 @@ class Forked {
             if (!read()) return false;
         }
         return true;
+    }
+    /// Blocks until it waits in the kernel, or has ended. ThreadSanitizer keeps a signal that comes just before a call
+    /// it does not know, such as epoll_pwait2, until that call returns.
+    void wait_until_asleep() const {
+        for (char state = 'R'; state == 'R';) {
+            std::ifstream file{"/proc/" + std::to_string(pid_) + "/stat"};
+            std::string before;
+            if (!std::getline(file, before, ')') || !(file >> state)) return;
+        }
     }
     void signal(int number) const { ::kill(pid_, number); }
 
