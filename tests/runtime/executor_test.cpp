@@ -166,7 +166,6 @@ TEST_CASE("Ctrl-C and SIGTERM unwind the program in order, and the status says w
     for (const int number : {SIGINT, SIGTERM}) {
         Forked child{[] { return torc::run(wait_loudly()); }};
         REQUIRE(child.wait_for("waiting"));
-        child.wait_until_asleep();
         child.signal(number);
         CHECK(child.wait() == 128 + number);
         CHECK(times(child.output(), "cleaned up") == 1);
@@ -178,7 +177,6 @@ TEST_CASE("a second Ctrl-C ends a program at once that does not want to end" * d
         return torc::run([]() -> task<> { co_await torc::gather(wait_loudly(), torc::shield(hours{1}, forever())); }());
     }};
     REQUIRE(child.wait_for("waiting"));
-    child.wait_until_asleep();
     child.signal(SIGINT);
     REQUIRE(child.wait_for("cleaned up"));
     child.signal(SIGINT);
@@ -198,7 +196,6 @@ TEST_CASE("SIGUSR1 prints the tree of tasks, as often as it comes, and the progr
           doctest::skip(simulated())) {
     Forked child{[] { return torc::run(wait_loudly()); }};
     REQUIRE(child.wait_for("waiting"));
-    child.wait_until_asleep();
     child.signal(SIGUSR1);
     REQUIRE(child.wait_for(": sleep for"));
     child.signal(SIGUSR1);

@@ -59,16 +59,16 @@ class Forked {
         }
         return true;
     }
-    /// Blocks until it waits in the kernel, or has ended. ThreadSanitizer keeps a signal that comes just before a call
-    /// it does not know, such as epoll_pwait2, until that call returns.
-    void wait_until_asleep() const {
-        for (char state = 'R'; state == 'R';) {
+    /// Sends it a signal, as soon as it waits in the kernel or has ended: ThreadSanitizer keeps a signal that comes just
+    /// before a call it does not know, such as epoll_pwait2, until that call returns.
+    void signal(int number) const {
+        for (char state = 'R'; state == 'R' || state == 'D';) {
             std::ifstream file{"/proc/" + std::to_string(pid_) + "/stat"};
             std::string before;
-            if (!std::getline(file, before, ')') || !(file >> state)) return;
+            if (!std::getline(file, before, ')') || !(file >> state)) break;
         }
+        ::kill(pid_, number);
     }
-    void signal(int number) const { ::kill(pid_, number); }
 
     /// Waits for its end. Gives the exit status, or minus the signal that ended it.
     int wait() {
