@@ -76,7 +76,12 @@ bool can_limit_address_space() noexcept {
 
 }  // namespace torc::load
 
-#ifdef TORC_LOAD_SANITIZED
+#if defined(TORC_LOAD_SANITIZED) || !defined(__GLIBC__)
+
+void* torc::load::sure_malloc(std::size_t size_bytes) noexcept { return std::malloc(size_bytes); }
+void* torc::load::sure_realloc(void* memory, std::size_t size_bytes) noexcept {
+    return std::realloc(memory, size_bytes);
+}
 
 void* operator new(std::size_t size_bytes) {
     void* const memory = torc::load::fails_now() ? nullptr : std::malloc(size_bytes == 0 ? 1 : size_bytes);
@@ -95,7 +100,7 @@ void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
-#elif defined(__GLIBC__)
+#else
 
 extern "C" {
 void* __libc_malloc(std::size_t size_bytes);
@@ -117,6 +122,11 @@ void* realloc(void* memory, std::size_t size_bytes) {
     errno = ENOMEM;
     return nullptr;
 }
+}
+
+void* torc::load::sure_malloc(std::size_t size_bytes) noexcept { return __libc_malloc(size_bytes); }
+void* torc::load::sure_realloc(void* memory, std::size_t size_bytes) noexcept {
+    return __libc_realloc(memory, size_bytes);
 }
 
 #endif

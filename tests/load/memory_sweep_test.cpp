@@ -1,7 +1,9 @@
+#include <ares.h>
 #include <doctest/doctest.h>
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <new>
 #include <sstream>
@@ -229,6 +231,16 @@ task<> combine() {
     });
 }
 
+/// c-ares from 1.34.5 on loses a query when it has no memory to note that it is to be sent again or has ended: the
+/// query hangs, or is timed out with its connection already freed (process_answer, process_timeouts). There it is given
+/// memory that does not run out.
+void spare_c_ares() {
+    int version = 0;
+    ares_version(&version);
+    if (version < 0x012205) return;
+    REQUIRE(ares_library_init_mem(ARES_LIB_INIT_ALL, load::sure_malloc, std::free, load::sure_realloc) == ARES_SUCCESS);
+}
+
 }  // namespace
 
 TEST_SUITE("any allocation fails") {
@@ -250,6 +262,7 @@ TEST_SUITE("any allocation fails") {
         test::DnsServer names;
         names.set("one.test", {.a = {"192.0.2.1"}, .aaaa = {"2001:db8::1"}});
         names.set("two.test", {.a = {"192.0.2.2"}, .truncated = true});
+        spare_c_ares();
         sweep([&] { return look_up({names.address()}); });
     }
 
