@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -45,17 +46,21 @@ constexpr bool is_token_char(char c) noexcept { return token_chars(c); }
 /// Field values and reason phrases (RFC 9110, 5.5): visible characters, space, tab and obs-text; no control bytes.
 inline constexpr ByteSet text_chars = ByteSet{}.range(0x20, 0x7e).range(0x80, 0xff).these("\t");
 
-/// Whether `text` may stand in a line: `text_chars`, written so that compilers can look at many bytes at once.
-constexpr bool is_text(std::string_view text) noexcept {
-    std::uint8_t bad = 0;
-    for (const char c : text) {
-        const auto byte = static_cast<std::uint8_t>(c);
-        const auto control = static_cast<std::uint8_t>(byte < 0x20);
-        const auto tab = static_cast<std::uint8_t>(byte == '\t');
-        const auto rubout = static_cast<std::uint8_t>(byte == 0x7f);
-        bad |= static_cast<std::uint8_t>((control & ~tab) | rubout);
+/// Whether `text` may stand in a line. Looks at eight bytes at a time, and at single ones only where a tab, or worse,
+/// is among them.
+inline bool is_text(std::string_view text) noexcept {
+    constexpr std::uint64_t ones = 0x0101010101010101;
+    std::uint64_t eight = 0;
+    if (text.size() < sizeof eight) return std::ranges::all_of(text, text_chars);
+    const std::size_t last = text.size() - sizeof eight;
+    for (std::size_t at = 0;; at = std::min(at + sizeof eight, last)) {
+        std::memcpy(&eight, text.data() + at, sizeof eight);
+        const std::uint64_t rubouts = eight ^ (ones * 0x7f);  // zero where one is
+        const std::uint64_t found = ((eight - ones * 0x20) & ~eight) | ((rubouts - ones) & ~rubouts);
+        const bool suspicious = (found & (ones << 7)) != 0;
+        if (suspicious && !std::ranges::all_of(text.substr(at, sizeof eight), text_chars)) return false;
+        if (at == last) return true;
     }
-    return bad == 0;
 }
 
 /// Request targets: visible ASCII only.

@@ -130,9 +130,13 @@ task<Response&> SessionState::perform(Request request) {
     timings = {};
     redirects = 0;
     forward_credentials_ = true;
-    auto target = request.url.empty() ? torc::result<Url>{url} : url.resolve(request.url);
-    if (!target) throw std::move(target).error();
-    aim_at(std::move(*target));
+    if (!request.url.empty()) {
+        auto target = url.resolve(request.url);
+        if (!target) throw std::move(target).error();
+        aim_at(std::move(*target));
+    } else if (response_url != url) {
+        aim_at(url);
+    }
     do {
         if (body_open_) co_await end_previous();
         if (connection_ && !co_await still_usable()) drop();

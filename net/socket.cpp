@@ -23,7 +23,7 @@
 namespace torc::net {
 namespace {
 
-constexpr std::size_t most_waiting_slices = 8;
+constexpr std::size_t most_later_slices = 7;
 constexpr std::size_t own_memory_bytes = 16 * 1024;
 constexpr std::size_t most_at_once_bytes = std::size_t{1} << 30;
 
@@ -64,11 +64,20 @@ void SocketRecord::arm() noexcept {
     executor().driver().submit(borrowing_);
 }
 
+void SocketRecord::keep(BufferSlice&& slice) {
+    if (has_slice()) {
+        later_slices_.push_back(std::move(slice));
+    } else {
+        next_slice_ = std::move(slice);
+    }
+}
+
 BufferSlice SocketRecord::take_slice() noexcept {
-    BufferSlice slice = std::move(slices_[first_slice_++]);
-    if (first_slice_ == slices_.size()) {
-        slices_.clear();
-        first_slice_ = 0;
+    BufferSlice slice = std::move(next_slice_);
+    if (!later_slices_.empty()) next_slice_ = std::move(later_slices_[first_later_++]);
+    if (first_later_ == later_slices_.size()) {
+        later_slices_.clear();
+        first_later_ = 0;
     }
     return slice;
 }
@@ -79,7 +88,7 @@ void SocketRecord::received(operation& op) noexcept {
         BufferSlice slice{self.executor().driver().buffers(), static_cast<std::uint16_t>(op.buffer_id),
                           static_cast<std::size_t>(op.result)};
         try {
-            if (self.is_open() && !self.ended()) self.slices_.push_back(std::move(slice));
+            if (self.is_open() && !self.ended()) self.keep(std::move(slice));
         } catch (const std::bad_alloc&) {
             // These bytes are lost, so nothing that comes behind them may be taken for what follows.
             self.ended_ = -ENOMEM;
@@ -101,7 +110,7 @@ void SocketRecord::received(operation& op) noexcept {
             self.reader_->start();
         }
     }
-    if (op.more && self.slices_.size() - self.first_slice_ >= most_waiting_slices && !op.cancel_requested) {
+    if (op.more && self.later_slices_.size() - self.first_later_ >= most_later_slices && !op.cancel_requested) {
         self.executor().driver().cancel(op);
     }
 }
@@ -133,7 +142,8 @@ void SocketRecord::go_on_closing() noexcept {
     if (reader_ != nullptr || writer_ != nullptr || borrowing_.state != op_state::idle) return;
     if (side_operations_ > 0) return;
     close_submitted_ = true;
-    slices_.clear();
+    next_slice_.release();
+    later_slices_.clear();
     if (!file_.open()) {
         close_done({});
     } else if (closing_ && !closing_->farewell.empty() && !output_broken_) {
@@ -300,7 +310,7 @@ torc::result<std::size_t> receive_awaitable::take() {
     if (direct_) return static_cast<std::size_t>(operation::result);
     if (!socket_->has_slice()) return std::size_t{0};
     // Bytes that a borrowing receive brought earlier come first.
-    BufferSlice& first = socket_->slices_[socket_->first_slice_];
+    BufferSlice& first = socket_->next_slice_;
     const std::size_t count = std::min<std::size_t>(first.size(), length);
     std::copy_n(first.bytes().data(), count, static_cast<std::byte*>(address));
     first.consume(count);

@@ -92,6 +92,20 @@ TEST_SUITE("headers") {
         CHECK(error_of("A", "x\x7f") == "the value of the header \"A\" contains a control character");
     }
 
+    TEST_CASE("refuse each control byte but the tab, wherever it stands") {
+        for (const std::size_t size : {3u, 8u, 11u, 19u}) {
+            for (std::size_t at = 1; at + 1 < size; ++at) {
+                for (int byte = 0; byte < 256; ++byte) {
+                    std::string value(size, '\xff');
+                    value[at] = static_cast<char>(byte);
+                    const bool allowed = byte == '\t' || (byte >= 0x20 && byte != 0x7f);
+                    INFO("byte " << byte << " at " << at << " of " << size);
+                    CHECK((error_of("A", value) == "no error") == allowed);
+                }
+            }
+        }
+    }
+
     TEST_CASE("find a member of a comma-separated list") {
         Headers headers{{"Connection", "foo, Close ,bar"}, {"Connection", "keep-alive"}, {"TE", "trailers;q=0.5"}};
         CHECK(headers.has_token("connection", "close"));

@@ -54,8 +54,9 @@ class SocketRecord final : public close_record {
         SocketRecord* owner = nullptr;
     };
 
-    [[nodiscard]] bool has_slice() const noexcept { return first_slice_ < slices_.size(); }
+    [[nodiscard]] bool has_slice() const noexcept { return !next_slice_.empty(); }
     [[nodiscard]] bool ended() const noexcept { return ended_ <= 0; }
+    void keep(BufferSlice&& slice);
     [[nodiscard]] BufferSlice take_slice() noexcept;
     void arm() noexcept;
     static void received(operation& op) noexcept;
@@ -72,10 +73,11 @@ class SocketRecord final : public close_record {
     descriptor file_;
     Address peer_;
     borrowing_receive borrowing_;
-    std::vector<BufferSlice> slices_;  // not yet taken: from `first_slice_` on
+    BufferSlice next_slice_;                 // not yet taken; empty if there is none
+    std::vector<BufferSlice> later_slices_;  // behind it: from `first_later_` on
     class receiving* reader_ = nullptr;
     class send_awaitable* writer_ = nullptr;
-    std::uint32_t first_slice_ = 0;
+    std::uint32_t first_later_ = 0;
     std::uint32_t side_operations_ = 0;
     std::unique_ptr<Closing> closing_;
     int ended_ = 1;  // what ended the stream: 0 or a negative errno; 1 while it goes on
