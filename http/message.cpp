@@ -41,7 +41,8 @@ result<void> append_head(std::string& out, const ResponseHead& head) {
 result<void> append_open_head(std::string& out, const ResponseHead& head) {
     if (head.status < 100 || head.status > 999) return bad_head(std::to_string(head.status) + " can not be a status");
     const std::string_view reason = head.reason.empty() ? reason_phrase(head.status) : std::string_view{head.reason};
-    if (!is_text(head.reason)) return bad_head("the reason phrase " + in_quotes(reason) + " contains a control character");
+    if (!is_text(head.reason))
+        return bad_head("the reason phrase " + in_quotes(reason) + " contains a control character");
     append_all(out, {version(head.minor_version), " ", std::to_string(head.status), " ", reason, "\r\n"});
     append_fields(out, head.headers);
     return {};

@@ -59,8 +59,8 @@ class Forked {
         }
         return true;
     }
-    /// Sends it a signal, as soon as it waits in the kernel or has ended: ThreadSanitizer keeps a signal that comes just
-    /// before a call it does not know, such as epoll_pwait2, until that call returns.
+    /// Sends it a signal, as soon as it waits in the kernel or has ended: ThreadSanitizer keeps a signal that comes
+    /// just before a call it does not know, such as epoll_pwait2, until that call returns.
     void signal(int number) const {
         for (char state = 'R'; state == 'R' || state == 'D';) {
             std::ifstream file{"/proc/" + std::to_string(pid_) + "/stat"};
