@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <random>
 #include <thread>
 
 #include <torc/runtime/child_group.hpp>
@@ -57,8 +58,16 @@ Executor& Executor::here() noexcept {
 
 Executor::Executor(const ExecutorOptions& options) : Executor(options, make_driver(options)) {}
 
+struct Executor::Shuffle {
+    explicit Shuffle(std::uint32_t seed) : draw(seed) {}
+    std::minstd_rand draw;
+};
+
 Executor::Executor(const ExecutorOptions& options, std::unique_ptr<Driver> driver)
-    : options_(options), driver_(std::move(driver)), shuffle_(static_cast<std::uint32_t>(options.shuffle_seed)) {}
+    : options_(options), driver_(std::move(driver)) {
+    if (options.shuffle_seed != 0)
+        shuffle_ = std::make_unique<Shuffle>(static_cast<std::uint32_t>(options.shuffle_seed));
+}
 
 Executor::~Executor() {
     TORC_ASSERT(current_executor != this, "an executor was destroyed while it was running");
@@ -107,14 +116,11 @@ void Executor::run_until(Done done) {
     }
 }
 
-/// The tasks that are ready, linked by `next_ready`, in the order in which to resume them.
-detail::task_state* Executor::take_ready() noexcept {
-    detail::task_state* first = std::exchange(ready_head_, nullptr);
-    ready_tail_ = nullptr;
-    if (options_.shuffle_seed == 0) return first;
+/// Tasks linked by `next_ready`, in another order.
+detail::task_state* Executor::shuffled(detail::task_state* first) noexcept {
     std::vector<detail::task_state*> tasks;
     for (; first != nullptr; first = first->next_ready) tasks.push_back(first);
-    std::ranges::shuffle(tasks, shuffle_);
+    std::ranges::shuffle(tasks, shuffle_->draw);
     for (detail::task_state* const task : tasks) first = (task->next_ready = first, task);
     return first;
 }
@@ -123,7 +129,6 @@ inline void Executor::resume(detail::task_state& first) noexcept {
     for (detail::task_state* task = &first;;) {
         if (!task->finished) {
             running_ = task;
-            task->waiting_for = nullptr;
             ++resumes_;
             task->handle.resume();
             running_ = nullptr;
@@ -134,6 +139,7 @@ inline void Executor::resume(detail::task_state& first) noexcept {
             break;
         }
         task = task->parent;
+        task->waiting_for = nullptr;
     }
 }
 
@@ -141,7 +147,8 @@ inline void Executor::resume(detail::task_state& first) noexcept {
 /// can not starve the ring.
 void Executor::run_ready() {
     for (int round = 0; ready_head_ != nullptr && round < most_rounds; ++round) {
-        detail::task_state* next = take_ready();
+        detail::task_state* next = std::exchange(ready_head_, nullptr);
+        if (shuffle_) next = shuffled(next);
         while (next != nullptr) {
             detail::task_state& task = *std::exchange(next, next->next_ready);
             if (options_.measure_resumes) {

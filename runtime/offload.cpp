@@ -1,5 +1,11 @@
 #include <torc/runtime/offload.hpp>
 
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
 #include <torc/runtime/assert.hpp>
 
 // Theory of operation. One queue under one lock; the work behind it blocks anyway. A job belongs to the waiting task
@@ -7,50 +13,66 @@
 
 namespace torc {
 
+struct OffloadPool::State {
+    explicit State(std::size_t most) : most_threads(most) {}
+    void serve() noexcept;
+
+    const std::size_t most_threads;
+    std::mutex mutex;
+    std::condition_variable work;
+    std::deque<Job*> queue;
+    std::vector<std::thread> threads;
+    std::size_t idle = 0;
+    bool ending = false;
+};
+
+OffloadPool::OffloadPool(std::size_t most_threads) : state_(std::make_unique<State>(most_threads)) {}
+
 OffloadPool::~OffloadPool() {
     {
-        const std::lock_guard lock{mutex_};
-        TORC_ASSERT(queue_.empty(), "an executor was destroyed with offloaded work waiting");
-        ending_ = true;
+        const std::lock_guard lock{state_->mutex};
+        TORC_ASSERT(state_->queue.empty(), "an executor was destroyed with offloaded work waiting");
+        state_->ending = true;
     }
-    work_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
+    state_->work.notify_all();
+    for (std::thread& thread : state_->threads) thread.join();
 }
 
 void OffloadPool::add(Job& job) {
-    if (most_threads_ == 0) {
+    State& state = *state_;
+    if (state.most_threads == 0) {
         job.work(job);
         job.executor->post(job);
         return;
     }
     {
-        const std::lock_guard lock{mutex_};
-        if (idle_ <= queue_.size() && threads_.size() < most_threads_) {
+        const std::lock_guard lock{state.mutex};
+        if (state.idle <= state.queue.size() && state.threads.size() < state.most_threads) {
             try {
-                threads_.emplace_back([this] { serve(); });
+                state.threads.emplace_back([&state] { state.serve(); });
             } catch (...) {
-                if (threads_.empty()) throw;  // otherwise those that run will come to it
+                if (state.threads.empty()) throw;  // otherwise those that run will come to it
             }
         }
-        queue_.push_back(&job);
+        state.queue.push_back(&job);
     }
-    work_.notify_one();
+    state.work.notify_one();
 }
 
 bool OffloadPool::remove(Job& job) noexcept {
-    const std::lock_guard lock{mutex_};
-    return std::erase(queue_, &job) > 0;
+    const std::lock_guard lock{state_->mutex};
+    return std::erase(state_->queue, &job) > 0;
 }
 
-void OffloadPool::serve() noexcept {
-    std::unique_lock lock{mutex_};
+void OffloadPool::State::serve() noexcept {
+    std::unique_lock lock{mutex};
     for (;;) {
-        ++idle_;
-        work_.wait(lock, [this] { return ending_ || !queue_.empty(); });
-        --idle_;
-        if (queue_.empty()) return;
-        Job& job = *queue_.front();
-        queue_.pop_front();
+        ++idle;
+        work.wait(lock, [this] { return ending || !queue.empty(); });
+        --idle;
+        if (queue.empty()) return;
+        Job& job = *queue.front();
+        queue.pop_front();
         lock.unlock();
         job.work(job);
         job.executor->post(job);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <vector>
 
 #include <torc/runtime/executor.hpp>
@@ -50,7 +49,9 @@ class child_group : public awaited {
     void start(task_state& child) noexcept;
     /// True if the owner has to suspend; it is made ready when the last child has finished.
     [[nodiscard]] bool wait() noexcept;
-    void set_deadline(Clock::time_point deadline) noexcept { deadline_ = std::min(deadline_, deadline); }
+    void set_deadline(Clock::time_point deadline) noexcept {
+        if (deadline < deadline_) deadline_ = deadline;
+    }
 
     /// What a child's end means to this kind of group. May start children, cancel, destroy the child's frame.
     virtual void child_finished(task_state& child) noexcept = 0;

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <random>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -107,7 +106,7 @@ class Executor {
     void make_ready(detail::task_state& task) noexcept {
         task.waiting_for = nullptr;
         task.next_ready = nullptr;
-        (ready_tail_ ? ready_tail_->next_ready : ready_head_) = &task;
+        (ready_head_ != nullptr ? ready_tail_->next_ready : ready_head_) = &task;
         ready_tail_ = &task;
     }
     /// Marks the running task as suspended on `what`.
@@ -175,7 +174,7 @@ class Executor {
     void run_ready();
     void run_posted() noexcept;
     void pull_plug();
-    detail::task_state* take_ready() noexcept;
+    detail::task_state* shuffled(detail::task_state* first) noexcept;
     template <class Done>
     void run_until(Done done);
 
@@ -183,7 +182,7 @@ class Executor {
     std::unique_ptr<Driver> driver_;
     detail::TimerQueue timers_;
     detail::task_state* ready_head_ = nullptr;
-    detail::task_state* ready_tail_ = nullptr;
+    detail::task_state* ready_tail_ = nullptr;  // good while there is a head
     detail::task_state* running_ = nullptr;
     detail::child_group* root_ = nullptr;
     int depth_ = 0;
@@ -192,7 +191,8 @@ class Executor {
     std::uint64_t resumes_ = 0;
     std::uint64_t suspensions_ = 0;
     bool plug_due_ = false;
-    std::minstd_rand shuffle_;
+    struct Shuffle;
+    std::unique_ptr<Shuffle> shuffle_;  // null: tasks run in the order in which they became ready
     std::uint64_t closes_ = 0;
     std::uint64_t ungraceful_closes_ = 0;
     Clock::duration longest_resume_{};

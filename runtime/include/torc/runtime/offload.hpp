@@ -1,13 +1,9 @@
 #pragma once
 
-#include <condition_variable>
-#include <deque>
-#include <functional>
-#include <mutex>
+#include <cstddef>
+#include <memory>
 #include <optional>
-#include <thread>
 #include <type_traits>
-#include <vector>
 
 #include <torc/runtime/leaf.hpp>
 
@@ -25,7 +21,7 @@ class OffloadPool {
         Executor* executor = nullptr;           // where `run` is posted afterwards
     };
 
-    explicit OffloadPool(std::size_t most_threads) : most_threads_(most_threads) {}
+    explicit OffloadPool(std::size_t most_threads);
     OffloadPool(const OffloadPool&) = delete;
     OffloadPool& operator=(const OffloadPool&) = delete;
     ~OffloadPool();
@@ -36,15 +32,8 @@ class OffloadPool {
     [[nodiscard]] bool remove(Job& job) noexcept;
 
    private:
-    void serve() noexcept;
-
-    std::size_t most_threads_;
-    std::mutex mutex_;
-    std::condition_variable work_;
-    std::deque<Job*> queue_;
-    std::vector<std::thread> threads_;
-    std::size_t idle_ = 0;
-    bool ending_ = false;
+    struct State;
+    std::unique_ptr<State> state_;
 };
 
 namespace detail {
