@@ -224,6 +224,7 @@ TEST_SUITE("http server: answers") {
             response.headers().set("Content-Length", "4");
             CHECK_THROWS_AS(co_await response.send(200, "hello"), const Error&);
             response.headers().remove("Content-Length");
+            CHECK_THROWS_AS(co_await response.send(200, "hello", "text/plain\r\nX-Injected: 1"), const Error&);
             co_await response.send(200, "hello");
             CHECK_THROWS_AS(response.begin(200), const Error&);
             CHECK_THROWS_AS(co_await response.write("x"), const Error&);

@@ -247,6 +247,33 @@ TEST_SUITE("session") {
         CHECK(peer.accepted() == 1);
     }
 
+    TEST_CASE("a request for the session's own URL goes there, wherever the last one was led to") {
+        const Peer stranger{echoing_heads()};
+        std::size_t asked = 0;
+        const Peer peer{[&](net::TcpStream stream) -> task<> {
+            return [](net::TcpStream connection, std::size_t& count, std::string elsewhere) -> task<> {
+                for (;;) {
+                    const std::string head = co_await test::read_head(connection);
+                    if (head.empty()) co_return;
+                    const std::string answer =
+                        count++ == 0 ? "HTTP/1.1 302 Found\r\nLocation: " + elsewhere + "\r\nContent-Length: 0\r\n\r\n"
+                                     : ok("home again");
+                    co_await connection.send(answer);
+                }
+            }(std::move(stream), asked, stranger.url());
+        }};
+        run_beside_peers([&]() -> task<> {
+            AsyncSession session{peer.url()};
+            Response& response = co_await session;
+            CHECK(response.url().href() == stranger.url());
+            CHECK((co_await response.text()).starts_with("GET / HTTP/1.1"));
+            co_await session;
+            CHECK(response.url().href() == peer.url());
+            CHECK(co_await response.text() == "home again");
+            CHECK(session.url() == response.url());
+        });
+    }
+
     TEST_CASE("a redirect is a value when following is switched off") {
         const Peer peer{answering({"HTTP/1.1 301 Moved\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n"})};
         run_beside_peers([&]() -> task<> {
@@ -326,6 +353,50 @@ TEST_SUITE("session") {
         }
         CHECK(seen.find("Transfer-Encoding: chunked\r\n") != std::string::npos);
         CHECK(seen.ends_with("\r\n\r\n5\r\npiece\r\n5\r\npiece\r\n5\r\npiece\r\n0\r\n\r\n"));
+    }
+
+    TEST_CASE("a body stream gives exactly what it promised, or the request fails in words") {
+        for (const std::uint64_t promised : {3u, 7u}) {
+            const Peer peer{answering({hello})};
+            const Error error = error_of([&]() -> task<> {
+                return [](std::string url, std::uint64_t length) -> task<> {
+                    AsyncSession session{url};
+                    http::Request request;
+                    request.method = "PUT";
+                    request.stream.emplace();
+                    request.stream->length = length;
+                    bool given = false;
+                    request.stream->next = [&given]() -> task<std::span<const std::byte>> {
+                        return [](bool& all) -> task<std::span<const std::byte>> {
+                            static constexpr std::string_view piece = "piece";
+                            if (std::exchange(all, true)) co_return std::span<const std::byte>{};
+                            co_return std::as_bytes(std::span{piece});
+                        }(given);
+                    };
+                    co_await session.request(std::move(request));
+                }(peer.url(), promised);
+            });
+            CHECK(error.code() == torc::errc::invalid_argument);
+            CHECK(error.where() == phase::send);
+            CHECK(error.message() ==
+                  "the body stream gave 5 bytes or more where " + std::to_string(promised) + " were promised");
+        }
+    }
+
+    TEST_CASE("fields that frame the body are the session's to set") {
+        const Peer peer{answering({hello})};
+        for (const char* name : {"Content-Length", "transfer-encoding"}) {
+            const Error error = error_of([&]() -> task<> {
+                return [](std::string url, std::string field) -> task<> {
+                    AsyncSession session{url};
+                    http::Request request;
+                    request.headers.add(field, "1");
+                    co_await session.request(std::move(request));
+                }(peer.url(), name);
+            });
+            CHECK(error.code() == http::errc::bad_header);
+            CHECK(error.message() == std::string{name} + " is set by the session, from the body it is given");
+        }
     }
 
     TEST_CASE("limits of time name the phase and the limit") {
@@ -481,6 +552,7 @@ TEST_SUITE("session") {
             const std::span<const std::byte> piece = answer.read_some();
             CHECK(std::string_view{reinterpret_cast<const char*>(piece.data()), 4} == "PUT ");
             CHECK(session.get("/four").discard() > 20);
+            CHECK(session.head("/five").status() == 200);
             session.close();
             CHECK_THROWS_AS(session.get(), Error);
         }

@@ -14,11 +14,16 @@
 #include <vector>
 #include <which_driver.hpp>
 
+#include <torc/runtime/channel.hpp>
 #include <torc/runtime/event.hpp>
 #include <torc/runtime/gather.hpp>
+#include <torc/runtime/latch.hpp>
+#include <torc/runtime/mutex.hpp>
+#include <torc/runtime/offload.hpp>
 #include <torc/runtime/race.hpp>
 #include <torc/runtime/run.hpp>
 #include <torc/runtime/scope.hpp>
+#include <torc/runtime/semaphore.hpp>
 #include <torc/runtime/timeout.hpp>
 
 // The executor from outside: what other threads post, signals, what it tells about its tasks and itself, and which
@@ -233,6 +238,34 @@ TEST_CASE("an uncaught exception of any type is an exit status, not a crash") {
     }};
     CHECK(child.wait() == 1);
     CHECK(child.output().starts_with("torc: uncaught error: "));
+}
+
+TEST_CASE("the dump says of each kind of wait what it is") {
+    run_clean([]() -> task<> {
+        torc::mutex locked;
+        torc::semaphore none{0};
+        torc::event never;
+        torc::latch closed{1};
+        torc::channel<int> empty{1};
+        const torc::mutex::guard holder = co_await locked.lock();
+        co_await torc::with_scope([&](torc::scope& here) -> task<> {
+            here.spawn([](torc::mutex& one) -> task<> { co_await one.lock(); }(locked));
+            here.spawn([](torc::semaphore& one) -> task<> { co_await one.acquire(); }(none));
+            here.spawn([](torc::event& one) -> task<> { co_await one.wait(); }(never));
+            here.spawn([](torc::latch& one) -> task<> { co_await one.wait(); }(closed));
+            here.spawn([](torc::channel<int>& one) -> task<> { co_await one.receive(); }(empty));
+            here.spawn([]() -> task<> { co_await torc::sleep_for(hours{1}); }());
+            here.spawn([]() -> task<> { co_await torc::offload([] {}); }());
+            here.spawn([]() -> task<> { co_await torc::with_timeout(hours{1}, forever()); }());
+            const std::string tree = Executor::here().dump_tasks();
+            for (const char* kind :
+                 {": mutex", ": semaphore", ": event", ": latch", ": channel", ": sleep", ": offload"}) {
+                CHECK_MESSAGE(tree.find(kind) != std::string::npos, kind << " is not in " << tree);
+            }
+            here.cancel();
+            co_return;
+        });
+    });
 }
 
 TEST_CASE("the dump shows each suspended task under whoever awaits it, with what it waits for") {
