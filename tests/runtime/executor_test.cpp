@@ -249,8 +249,8 @@ TEST_CASE("the dump says of each kind of wait what it is") {
         torc::channel<int> empty{1};
         const torc::mutex::guard holder = co_await locked.lock();
         co_await torc::with_scope([&](torc::scope& here) -> task<> {
-            here.spawn([](torc::mutex& one) -> task<> { co_await one.lock(); }(locked));
-            here.spawn([](torc::semaphore& one) -> task<> { co_await one.acquire(); }(none));
+            here.spawn([](torc::mutex& one) -> task<> { static_cast<void>(co_await one.lock()); }(locked));
+            here.spawn([](torc::semaphore& one) -> task<> { static_cast<void>(co_await one.acquire()); }(none));
             here.spawn([](torc::event& one) -> task<> { co_await one.wait(); }(never));
             here.spawn([](torc::latch& one) -> task<> { co_await one.wait(); }(closed));
             here.spawn([](torc::channel<int>& one) -> task<> { co_await one.receive(); }(empty));
