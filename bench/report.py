@@ -24,13 +24,20 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def counted(count, of_what):
+    return f"{count:,} {of_what.removesuffix('s') if count == 1 else of_what}"
+
+
+def told(numbers):
+    return ", ".join(counted(value, name) if isinstance(value, int) else str(value) for name, value in numbers.items())
+
+
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join("---" if i == 0 else "---:" for i in range(len(head))) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 def cell_table(cell):
-    told = ", ".join(f"{value:,} {name}" if isinstance(value, int) else str(value) for name, value in cell["numbers"].items())
     rows = []
     for name, one in sorted(cell["contestants"].items(), key=lambda item: item[1]["cpu_us"]):
         ratio = cell["ratios_to_torc"].get(name)
@@ -39,7 +46,7 @@ def cell_table(cell):
                      " / ".join(number(one[each]) for each in ("p50_us", "p99_us", "p999_us")),
                      f"{one['peak_kib'] / 1024:.1f}"])
     unit = cell["unit"]
-    return f"**{told}**\n\n" + table(
+    return f"**{told(cell['numbers'])}**\n\n" + table(
         [f"CPU of one {unit}", "us", "least to most", "of torc's", f"{unit}s a second", "p50 / p99 / p99.9, us", "peak MiB"], rows)
 
 
@@ -55,18 +62,21 @@ def micro_table(cells):
 
 
 def instructions_table(cells):
-    rows = [[f"{cell['work']}: " + ", ".join(f"{value:,} {name}" if isinstance(value, int) else str(value)
-                                             for name, value in cell["numbers"].items()),
-             NAMES[name], number(count), f"{count / cell['contestants']['torc-uring']:.2f}"
-             if "torc-uring" in cell["contestants"] else ""]
-            for cell in cells for name, count in sorted(cell["contestants"].items(), key=lambda item: item[1])]
+    rows = []
+    for cell in cells:
+        torc = cell["contestants"].get("torc-uring")
+        for name, count in sorted(cell["contestants"].items(), key=lambda item: item[1]):
+            rows.append([f"{cell['work']}: {told(cell['numbers'])}", NAMES[name], number(count),
+                         f"{count / torc:.2f}" if torc else ""])
     return table(["what", "whose", "user instructions", "of torc's"], rows)
 
 
 def memory_table(cells):
-    rows = [[f"{cell['what']}" + (f", of {cell['connections']:,}" if "connections" in cell else ""),
-             NAMES[cell["contestant"]], f"{cell['bytes']:,.0f}" + (f" in {cell['frames']:.0f} frames" if "frames" in cell else "")]
-            for cell in cells]
+    rows = []
+    for cell in cells:
+        of_how_many = f", of {cell['connections']:,}" if "connections" in cell else ""
+        frames = f" in {counted(round(cell['frames']), 'frames')}" if "frames" in cell else ""
+        rows.append([cell["what"] + of_how_many, NAMES[cell["contestant"]], f"{cell['bytes']:,.0f}{frames}"])
     return table(["what", "whose", "bytes"], rows)
 
 
