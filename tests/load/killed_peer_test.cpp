@@ -295,8 +295,8 @@ std::vector<http::ServerFault> faults_of(const std::function<task<>(TcpStream)>&
         auto watch = [&]() -> task<> {
             const std::uint16_t port = server.local().port();
             CHECK(::write(ends[1], &port, sizeof port) == sizeof port);
-            while (server.statistics().accepted == 0) co_await sleep_for(1ms);
-            while (server.statistics().connections > 0) co_await sleep_for(1ms);
+            while (server.statistics().accepted == 0) co_await yield();
+            while (server.statistics().connections > 0) co_await yield();
             server.stop();
         };
         co_await with_timeout(20s, gather(server.serve(), watch()));
