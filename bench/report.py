@@ -57,8 +57,8 @@ def micro_table(cells):
         rows.append([cell["step"].replace("_", " "), *[
             f"{number(by_name[name]['ns'])} ns" + (f", {by_name[name]['allocations']:.2f} allocations"
                                                    if "allocations" in by_name[name] else "")
-            if name in by_name else "" for name in ("torc", "asio")]])
-    return table(["step", "torc", "Asio"], rows)
+            if name in by_name else "" for name in ("torc", "asio", "hand")]])
+    return table(["step", "torc", "Asio", "by hand"], rows)
 
 
 def instructions_table(cells):

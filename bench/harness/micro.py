@@ -20,7 +20,7 @@ def run_once(program, seconds):
 
 def measure_all(build, rounds, scale):
     directory = pathlib.Path(build) / "bench/micro"
-    programs = {name: directory / f"bench-micro-{name}" for name in ("torc", "asio")}
+    programs = {name: directory / f"bench-micro-{name}" for name in ("torc", "asio", "hand")}
     taken = {}
     for _ in range(rounds):
         for name, program in programs.items():
