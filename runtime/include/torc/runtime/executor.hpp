@@ -168,6 +168,8 @@ class Executor {
         std::array<std::pair<std::source_location, std::uint_least32_t>, 32> chain;
     };
 
+    struct Shuffle;
+
     void run_root(detail::task_state& root);
     static void run_posted_function(posted& work) noexcept;
     inline void resume(detail::task_state& task) noexcept;
@@ -191,7 +193,6 @@ class Executor {
     std::uint64_t resumes_ = 0;
     std::uint64_t suspensions_ = 0;
     bool plug_due_ = false;
-    struct Shuffle;
     std::unique_ptr<Shuffle> shuffle_;  // null: tasks run in the order in which they became ready
     std::uint64_t closes_ = 0;
     std::uint64_t ungraceful_closes_ = 0;
