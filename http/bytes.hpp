@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -46,21 +48,31 @@ constexpr bool is_token_char(char c) noexcept { return token_chars(c); }
 /// Field values and reason phrases (RFC 9110, 5.5): visible characters, space, tab and obs-text; no control bytes.
 inline constexpr ByteSet text_chars = ByteSet{}.range(0x20, 0x7e).range(0x80, 0xff).these("\t");
 
-/// Whether `text` may stand in a line. Looks at eight bytes at a time, and at single ones only where a tab, or worse,
-/// is among them.
-inline bool is_text(std::string_view text) noexcept {
+/// The first byte from `at` on that may not stand in a line, or `end`. Looks at eight bytes at a time.
+inline const char* end_of_text(const char* at, const char* end) noexcept {
     constexpr std::uint64_t ones = 0x0101010101010101;
     std::uint64_t eight = 0;
-    if (text.size() < sizeof eight) return std::ranges::all_of(text, text_chars);
-    const std::size_t last = text.size() - sizeof eight;
-    for (std::size_t at = 0;; at = std::min(at + sizeof eight, last)) {
-        std::memcpy(&eight, text.data() + at, sizeof eight);
+    while (end - at >= std::ptrdiff_t{sizeof eight}) {
+        std::memcpy(&eight, at, sizeof eight);
+        if constexpr (std::endian::native == std::endian::big) eight = __builtin_bswap64(eight);
         const std::uint64_t rubouts = eight ^ (ones * 0x7f);  // zero where one is
-        const std::uint64_t found = ((eight - ones * 0x20) & ~eight) | ((rubouts - ones) & ~rubouts);
-        const bool suspicious = (found & (ones << 7)) != 0;
-        if (suspicious && !std::ranges::all_of(text.substr(at, sizeof eight), text_chars)) return false;
-        if (at == last) return true;
+        std::uint64_t found = ((eight - ones * 0x20) & ~eight) | ((rubouts - ones) & ~rubouts);
+        found &= ones << 7;  // the lowest bit is that of a control byte; behind it, a borrow may have set others
+        if (found == 0) {
+            at += sizeof eight;
+            continue;
+        }
+        at += std::countr_zero(found) / 8;
+        if (!text_chars(*at)) return at;
+        ++at;  // a tab
     }
+    while (at != end && text_chars(*at)) ++at;
+    return at;
+}
+
+inline bool is_text(std::string_view text) noexcept {
+    const char* const end = text.data() + text.size();
+    return end_of_text(text.data(), end) == end;
 }
 
 /// Request targets: visible ASCII only.
@@ -74,9 +86,10 @@ inline bool equals_ignoring_case(std::string_view a, std::string_view b) noexcep
     return true;
 }
 
+constexpr bool is_space(char c) noexcept { return c == ' ' || c == '\t'; }
 constexpr std::string_view trim_spaces(std::string_view text) noexcept {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+    while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+    while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
     return text;
 }
 

@@ -13,7 +13,9 @@
 //
 // Lines are validated when they are complete, single bytes as they come. Limits are applied byte by byte, so that where
 // the input was split never decides which error is found. The rest of a line that lies whole in the input is taken at
-// once if nothing is wrong with it; if anything is, byte by byte as well.
+// once if nothing is wrong with it; if anything is, byte by byte as well. And fields as nearly everybody writes them,
+// which are whole and within the limits, are read in one pass and taken together; the first that is not is left to the
+// others' way.
 
 namespace torc::http {
 namespace {
@@ -130,6 +132,10 @@ result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Header
         into.entries_.reserve(common_fields);
     }
     while (true) {
+        if ((has_start_line_ || !head) && scanner_.at_line_begin(into.buffer_)) {
+            if (take_usual_fields(in, into, bounds, limits.max_headers)) return step::complete;
+            scanner_.begin_line(into.buffer_.size());
+        }
         const result<bool> complete = scanner_.take(in, into.buffer_, bounds, head ? phase::head : phase::body);
         if (!complete) return std::unexpected{complete.error()};
         started_ = started_ || has_start_line_ || into.buffer_.find_first_not_of("\r\n") != std::string::npos;
@@ -152,6 +158,45 @@ result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Header
         if (line.empty()) return step::complete;
         if (auto added = add_field(into, line, limits); !added) return std::unexpected{added.error()};
     }
+}
+
+/// Takes fields of the form "name: value", and the empty line behind them, for which it returns true; begins at the
+/// beginning of a line and ends at that of the first which it does not take.
+bool HeadReader::take_usual_fields(std::span<const std::byte>& in, Headers& into, const LineScanner::Bounds& bounds,
+                                   std::size_t max_headers) {
+    const char* const first = reinterpret_cast<const char*>(in.data());
+    const char* const last = first + in.size();
+    const std::size_t before = into.buffer_.size();
+    const char* line = first;
+    bool complete = false;
+    const auto is_whole = [&](const char* end) {
+        const auto size = static_cast<std::size_t>(end - line);
+        const std::size_t at = before + static_cast<std::size_t>(line - first);
+        return last - end >= 2 && end[0] == '\r' && end[1] == '\n' && size <= bounds.line_bytes &&
+               at + size <= bounds.total_bytes;
+    };
+    while (into.entries_.size() < max_headers) {
+        const char* colon = line;
+        while (colon != last && is_token_char(*colon)) ++colon;
+        if (colon == line) {
+            complete = is_whole(line);
+            if (complete) line += 2;
+            break;
+        }
+        if (last - colon < 3 || colon[0] != ':' || colon[1] != ' ') break;
+        const char* const value = colon + 2;
+        const char* const end = end_of_text(value, last);
+        if (!is_whole(end) || value == end || is_space(value[0]) || is_space(end[-1])) break;
+        const auto offset = [&](const char* part) {
+            return static_cast<std::uint32_t>(before + static_cast<std::size_t>(part - first));
+        };
+        into.entries_.push_back({offset(line), static_cast<std::uint32_t>(colon - line), offset(value),
+                                 static_cast<std::uint32_t>(end - value)});
+        line = end + 2;
+    }
+    into.buffer_.append(first, line);
+    in = in.subspan(static_cast<std::size_t>(line - first));
+    return complete;
 }
 
 result<void> HeadReader::add_field(Headers& into, std::string_view line, const Limits& limits) const {

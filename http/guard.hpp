@@ -33,6 +33,11 @@ class LineScanner {
         carriage_return_ = false;
     }
 
+    /// Nothing of the line that begins at the end of `out` was taken.
+    [[nodiscard]] bool at_line_begin(const std::string& out) const noexcept {
+        return begin_ == out.size() && !carriage_return_;
+    }
+
     /// Moves bytes from `in` to `out`; true once a line is complete.
     result<bool> take(std::span<const std::byte>& in, std::string& out, const Bounds& bounds, phase where);
 
@@ -66,6 +71,8 @@ class HeadReader {
     [[nodiscard]] static std::string_view raw(const Headers& headers) noexcept { return headers.buffer_; }
 
    private:
+    static bool take_usual_fields(std::span<const std::byte>& in, Headers& into, const LineScanner::Bounds& bounds,
+                                  std::size_t max_headers);
     result<void> add_field(Headers& into, std::string_view line, const Limits& limits) const;
 
     LineScanner scanner_;

@@ -438,7 +438,9 @@ void Parser::next_message() {
     state_->begin();
 }
 
-bool Parser::started() const noexcept { return state_->reader.started() || state_->interim_count > 0; }
+bool Parser::started() const noexcept {
+    return state_->where != State::at::head || state_->reader.started() || state_->interim_count > 0;
+}
 bool Parser::head_done() const noexcept { return state_->head_done && !state_->interim; }
 bool Parser::done() const noexcept { return state_->where == State::at::done; }
 const RequestHead& Parser::request() const noexcept { return state_->request; }
