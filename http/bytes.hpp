@@ -86,6 +86,10 @@ inline bool equals_ignoring_case(std::string_view a, std::string_view b) noexcep
     return true;
 }
 
+inline bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) noexcept {
+    return std::ranges::any_of(names, [&](std::string_view each) { return equals_ignoring_case(name, each); });
+}
+
 constexpr bool is_space(char c) noexcept { return c == ' ' || c == '\t'; }
 constexpr std::string_view trim_spaces(std::string_view text) noexcept {
     while (!text.empty() && is_space(text.front())) text.remove_prefix(1);

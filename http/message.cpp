@@ -22,11 +22,19 @@ std::unexpected<Error> bad_head(std::string words) { return fail(errc::bad_heade
 
 }  // namespace
 
+result<void> append_request_line(std::string& out, std::string_view method, std::string_view target,
+                                 int minor_version) {
+    if (!is_token(method)) return bad_head(in_quotes(method) + " can not be a method");
+    if (target.empty() || !std::ranges::all_of(target, target_chars)) {
+        return bad_head(in_quotes(target) + " can not be a request target");
+    }
+    append_all(out, {method, " ", target, " ", version(minor_version), "\r\n"});
+    return {};
+}
+
 result<void> append_head(std::string& out, const RequestHead& head) {
-    if (!is_token(head.method)) return bad_head(in_quotes(head.method) + " can not be a method");
-    const bool clean = !head.target.empty() && std::ranges::all_of(head.target, [](char c) { return target_chars(c); });
-    if (!clean) return bad_head(in_quotes(head.target) + " can not be a request target");
-    append_all(out, {head.method, " ", head.target, " ", version(head.minor_version), "\r\n"});
+    auto begun = append_request_line(out, head.method, head.target, head.minor_version);
+    if (!begun) return begun;
     append_fields(out, head.headers);
     out.append("\r\n");
     return {};
@@ -69,12 +77,8 @@ result<void> append_last_chunk(std::string& out, const Headers& trailers) {
 }
 
 bool is_forbidden_in_trailers(std::string_view name) noexcept {
-    for (const std::string_view one :
-         {"Content-Length", "Transfer-Encoding", "Host", "Connection", "Trailer", "TE", "Upgrade", "Content-Encoding",
-          "Content-Type", "Content-Range", "Authorization", "Set-Cookie"}) {
-        if (equals_ignoring_case(name, one)) return true;
-    }
-    return false;
+    return is_one_of(name, {"Content-Length", "Transfer-Encoding", "Host", "Connection", "Trailer", "TE", "Upgrade",
+                            "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie"});
 }
 
 bool wants_keep_alive(int minor_version, const Headers& headers) noexcept {

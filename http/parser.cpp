@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <torc/http/status.hpp>
+#include <torc/runtime/frame_pool.hpp>
 
 #include "bytes.hpp"
 #include "guard.hpp"
@@ -113,7 +114,7 @@ std::unexpected<Error> not_agreed(phase where, const std::string& reason) {
 
 }  // namespace
 
-struct Parser::State {
+struct Parser::State : torc::detail::pooled {
     enum class at : std::uint8_t { head, length, chunk_line, chunk_data, after_chunk, trailers, until_close, done };
 
     State(role what, Options given) : side(what), options(given) { begin(); }
@@ -390,9 +391,7 @@ result<bool> Parser::State::read_trailers(std::span<const std::byte>& in) {
     if (!found) return std::unexpected{found.error()};
     if (*found == HeadReader::step::need_more) return false;
     for (const auto& [name, value] : trailers) {
-        const bool framing = equals_ignoring_case(name, "Content-Length") ||
-                             equals_ignoring_case(name, "Transfer-Encoding") || equals_ignoring_case(name, "Host");
-        if (framing)
+        if (is_one_of(name, {"Content-Length", "Transfer-Encoding", "Host"}))
             return fail(errc::bad_framing, phase::body, "the header " + in_quotes(name) + " stands among the trailers");
     }
     if (!second.run(HeadReader::raw(trailers)) || !second.message_complete())

@@ -10,6 +10,7 @@
 #include <torc/net/tls_error.hpp>
 
 #include "bytes.hpp"
+#include "head.hpp"
 
 namespace torc::http {
 namespace {
@@ -28,12 +29,6 @@ std::string base64(std::string_view text) {
         }
     }
     return out;
-}
-
-bool is_one_of(std::string_view name, std::initializer_list<std::string_view> lower_case) noexcept {
-    auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return std::ranges::any_of(lower_case,
-                               [&](std::string_view each) { return std::ranges::equal(name, each, {}, lower); });
 }
 
 /// What most heads fit into.
@@ -57,9 +52,7 @@ result<void> append_request(std::string& out, const Url& target, const Request& 
         return request.headers.contains(name) || (options.headers.contains(name) && goes_along(name));
     };
     out.reserve(out.size() + usual_head_bytes);
-    auto begun = append_head(out, RequestHead{.method = request.method, .target = std::string{target.target()}});
-    if (!begun) return begun;
-    out.resize(out.size() - 2);  // the empty line comes behind the fields
+    if (auto begun = append_request_line(out, request.method, target.target(), 1); !begun) return begun;
     append_field(out, "Host", request.headers.get_or("Host", target.authority()));
     for (const Headers* source : {&request.headers, &options.headers}) {
         for (const auto& [name, value] : *source) {
@@ -72,8 +65,7 @@ result<void> append_request(std::string& out, const Url& target, const Request& 
         }
     }
     if (!options.user_agent.empty() && !is_said("User-Agent")) {
-        std::string fault = Headers::fault_of("User-Agent", options.user_agent);
-        if (!fault.empty()) return bad_field(std::move(fault));
+        if (!is_text(options.user_agent)) return bad_field(Headers::fault_of("User-Agent", options.user_agent));
         append_field(out, "User-Agent", trim_spaces(options.user_agent));
     }
     if (!is_said("Accept")) append_field(out, "Accept", "*/*");

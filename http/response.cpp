@@ -8,7 +8,7 @@ int Response::status() const noexcept { return session_.head.status; }
 std::string_view Response::reason() const noexcept { return session_.head.reason; }
 int Response::minor_version() const noexcept { return session_.head.minor_version; }
 const Headers& Response::headers() const noexcept { return session_.head.headers; }
-const Url& Response::url() const noexcept { return session_.response_url; }
+const Url& Response::url() const noexcept { return session_.response_url(); }
 std::size_t Response::redirects() const noexcept { return session_.redirects; }
 std::optional<std::uint64_t> Response::content_length() const noexcept { return session_.content_length; }
 const Headers& Response::trailers() const noexcept { return session_.trailers; }

@@ -76,8 +76,7 @@ class SessionState::Turn {
     SessionState& session_;
 };
 
-SessionState::SessionState(Url&& where, SessionOptions&& chosen)
-    : url(std::move(where)), options(std::move(chosen)), response_url(url) {}
+SessionState::SessionState(Url&& where, SessionOptions&& chosen) : url(std::move(where)), options(std::move(chosen)) {}
 
 void SessionState::drop() noexcept {
     body_open_ = false;
@@ -134,8 +133,9 @@ task<Response&> SessionState::perform(Request request) {
         auto target = url.resolve(request.url);
         if (!target) throw std::move(target).error();
         aim_at(std::move(*target));
-    } else if (response_url != url) {
-        aim_at(url);
+    } else if (elsewhere_) {
+        if (connection_ && !elsewhere_->same_origin(url)) drop();
+        elsewhere_.reset();
     }
     do {
         if (body_open_) co_await end_previous();
@@ -150,15 +150,16 @@ task<Response&> SessionState::perform(Request request) {
 
 /// Sets the target of the next request. A connection that leads elsewhere is of no use for it.
 void SessionState::aim_at(Url target) {
-    if (connection_ && !response_url.same_origin(target)) drop();
-    response_url = std::move(target);
+    if (connection_ && !response_url().same_origin(target)) drop();
+    elsewhere_ = std::move(target);
 }
 
 /// Whether the response is a redirect to follow: then the request is made the next one.
 bool SessionState::redirected(Request& request) {
     if (!options.redirects.follow || !is_redirect(head.status)) return false;
     if (head.status != 303 && !head.headers.contains("Location")) return false;
-    auto next = follow_redirect(request.method, response_url, head.status, head.headers, redirects, options.redirects);
+    auto next =
+        follow_redirect(request.method, response_url(), head.status, head.headers, redirects, options.redirects);
     if (!next) {
         drop();
         throw described(std::move(next).error(), phase::head);
@@ -201,15 +202,16 @@ task<bool> SessionState::still_usable() {
 }
 
 task<> SessionState::open() {
-    const std::string host{response_url.host()};
-    const std::uint16_t port = response_url.port();
+    const Url& target = response_url();
+    const std::string host{target.host()};
+    const std::uint16_t port = target.port();
     const Timeouts& limits = options.timeouts;
     peer = {};
     tls.reset();
     net::Resolver& resolver = net::Resolver::of(Executor::here());
     net::ConnectOptions connecting = options.connection;
     std::optional<net::Address> literal;
-    if (response_url.is_ipv4() || response_url.is_ipv6()) literal = resolver.literal(host, port);
+    if (target.is_ipv4() || target.is_ipv6()) literal = resolver.literal(host, port);
     std::optional<net::Resolution> names;
     if (!literal) {
         names = resolver.look_up(host, port);
@@ -226,7 +228,7 @@ task<> SessionState::open() {
     connecting.timeout = until(limits.connect) - phase_began_;
     // A request that is sent whole is one write with nothing before it: TCP_NODELAY changes nothing for it, and costs
     // an operation. Where there is more to write it is set then.
-    const bool delays = connecting.no_delay && !response_url.secure();
+    const bool delays = connecting.no_delay && !target.secure();
     if (delays) connecting.no_delay = false;
     auto connect =
         literal ? net::TcpStream::connect(peer, connecting) : net::TcpStream::connect(std::move(*names), connecting);
@@ -237,7 +239,7 @@ task<> SessionState::open() {
     end_phase(timings.connect);
 
     Parser parser{Parser::role::response, Parser::Options{options.limits, true}};
-    if (!response_url.secure()) {
+    if (!target.secure()) {
         connection_.emplace(Connection{Transport{std::move(*connected)}, std::move(parser), {}, delays});
         co_return;
     }
@@ -267,7 +269,7 @@ task<SessionState::attempt> SessionState::exchange(Request& request, bool may_re
     const bool reused = std::exchange(connection.used, true);
     const bool joined = !request.stream && request.body.size() <= joined_body_bytes;
     std::string out;
-    auto written = append_request(out, response_url, request, options, forward_credentials_);
+    auto written = append_request(out, response_url(), request, options, forward_credentials_);
     if (!written) throw std::move(written).error().at(phase::send);
     if (joined) out += request.body;
     connection.parser.expect_response_to(request.method);

@@ -7,6 +7,7 @@
 #include <torc/http/coding.hpp>
 #include <torc/http/parser.hpp>
 #include <torc/http/session.hpp>
+#include <torc/runtime/frame_pool.hpp>
 
 /// What a session is made of. It lies on the heap, so that sessions can be moved and responses keep their place.
 ///
@@ -16,7 +17,7 @@
 /// serves again only when the response was read to its end and both sides said that it may.
 namespace torc::http {
 
-class SessionState {
+class SessionState : public torc::detail::pooled {
    public:
     SessionState(Url&& url, SessionOptions&& options);
 
@@ -30,7 +31,6 @@ class SessionState {
     SessionOptions options;
     Response response{*this};
     ResponseHead head;
-    Url response_url;  // of the present or last request; the connection, if there is one, leads to its origin
     Headers trailers;
     Timings timings;
     std::size_t redirects = 0;
@@ -38,6 +38,8 @@ class SessionState {
     std::optional<net::TlsPeerInfo> tls;
     net::Address peer;
 
+    /// Of the present or last request; the connection, if there is one, leads to its origin.
+    [[nodiscard]] const Url& response_url() const noexcept { return elsewhere_ ? *elsewhere_ : url; }
     [[nodiscard]] bool connected() const noexcept { return connection_.has_value(); }
 
    private:
@@ -73,6 +75,7 @@ class SessionState {
 
     class Turn;  // one request or read at a time
 
+    std::optional<Url> elsewhere_;  // where a redirect, or a request's own URL, led to
     std::optional<Connection> connection_;
     Clock::time_point deadline_ = Clock::never;
     Clock::time_point phase_began_;

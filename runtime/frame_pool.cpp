@@ -4,9 +4,9 @@
 #include <new>
 #include <utility>
 
-// Theory of operation. Sizes are rounded up to 16 bytes; a class for each multiple up to 4 KiB keeps its freed frames
+// Theory of operation. Sizes are rounded up to 16 bytes; a class for each multiple up to 4 KiB keeps its freed blocks
 // in a singly linked list threaded through them. The lists are bounded together, so a burst does not pin its peak for
-// ever. The pool is trivially destructible on purpose: frames may be freed by destructors of other thread-local or
+// ever. The pool is trivially destructible on purpose: blocks may be freed by destructors of other thread-local or
 // static objects after it, and then go straight to the heap.
 
 namespace torc::detail {
@@ -28,24 +28,24 @@ constexpr bool pooling = true;
 constexpr bool pooling = true;
 #endif
 
-struct free_frame_link {
-    free_frame_link* next;
+struct free_block {
+    free_block* next;
 };
 
 struct Pool {
-    std::array<free_frame_link*, classes + 1> free{};
+    std::array<free_block*, classes + 1> free{};
     std::size_t kept_bytes = 0;
-    std::ptrdiff_t live = 0;
+    std::ptrdiff_t live_frames = 0;
     bool closed = false;
 };
 
 constinit thread_local Pool pool;
 
-// Gives the kept frames back to the heap when the thread ends.
+// Gives the kept blocks back to the heap when the thread ends.
 struct PoolCloser {
     ~PoolCloser() {
         pool.closed = true;
-        for (free_frame_link*& list : pool.free) {
+        for (free_block*& list : pool.free) {
             while (list != nullptr) ::operator delete(std::exchange(list, list->next));
         }
     }
@@ -56,35 +56,40 @@ constexpr std::size_t class_of(std::size_t size_bytes) { return (size_bytes + st
 
 }  // namespace
 
-void* allocate_frame(std::size_t size_bytes) {
+void* allocate_pooled(std::size_t size_bytes) {
     const std::size_t index = class_of(size_bytes);
-    if (pooling && index <= classes) {
-        if (free_frame_link* const frame = pool.free[index]) {
-            pool.free[index] = frame->next;
-            pool.kept_bytes -= index * step_bytes;
-            ++pool.live;
-            return frame;
-        }
-        size_bytes = index * step_bytes;
+    if (!pooling || index > classes) return ::operator new(size_bytes);
+    if (free_block* const block = pool.free[index]) {
+        pool.free[index] = block->next;
+        pool.kept_bytes -= index * step_bytes;
+        return block;
     }
-    void* const frame = ::operator new(size_bytes);
-    ++pool.live;
-    return frame;
+    return ::operator new(index * step_bytes);
 }
 
-void free_frame(void* frame, std::size_t size_bytes) noexcept {
-    --pool.live;
+void free_pooled(void* memory, std::size_t size_bytes) noexcept {
     const std::size_t index = class_of(size_bytes);
     const std::size_t kept_bytes = pool.kept_bytes + index * step_bytes;
     if (!pooling || index > classes || kept_bytes > most_kept_bytes || pool.closed) {
-        ::operator delete(frame);
+        ::operator delete(memory);
         return;
     }
     if (pool.kept_bytes == 0) static_cast<void>(&closer);  // its first use registers its destructor
     pool.kept_bytes = kept_bytes;
-    pool.free[index] = ::new (frame) free_frame_link{pool.free[index]};
+    pool.free[index] = ::new (memory) free_block{pool.free[index]};
 }
 
-std::ptrdiff_t live_frames() noexcept { return pool.live; }
+void* allocate_frame(std::size_t size_bytes) {
+    void* const frame = allocate_pooled(size_bytes);
+    ++pool.live_frames;
+    return frame;
+}
+
+void free_frame(void* frame, std::size_t size_bytes) noexcept {
+    --pool.live_frames;
+    free_pooled(frame, size_bytes);
+}
+
+std::ptrdiff_t live_frames() noexcept { return pool.live_frames; }
 
 }  // namespace torc::detail

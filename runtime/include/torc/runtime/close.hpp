@@ -1,5 +1,6 @@
 #pragma once
 
+#include <torc/runtime/frame_pool.hpp>
 #include <torc/runtime/leaf.hpp>
 
 /// Structured close: the asynchronous destructor that C++ does not have.
@@ -16,7 +17,7 @@ namespace torc {
 
 class close_awaitable;
 
-class close_record {
+class close_record : public detail::pooled {
    public:
     explicit close_record(Executor& executor) noexcept : executor_(&executor) {}
     close_record(const close_record&) = delete;
