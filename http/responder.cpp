@@ -152,17 +152,27 @@ void Responder::append_end() {
     }
 }
 
-/// Sends; `left` follows unless it was cut short. Then the connection refuses all that would come.
-task<> Responder::leave(std::span<const std::byte> bytes) {
-    task<> sending = connection_.send(bytes);
-    writing_ = sent_ = true;
-    return sending;
-}
+/// Something is leaving. Unless all of it left, nothing can follow it. Begins when there is memory to send with.
+class Responder::Leaving {
+   public:
+    explicit Leaving(Responder& response) noexcept : response_(response) {
+        response_.writing_ = response_.sent_ = true;
+    }
+    Leaving(const Leaving&) = delete;
+    Leaving& operator=(const Leaving&) = delete;
+    ~Leaving() {
+        response_.writing_ = false;
+        if (!done_) response_.connection_.break_output();
+    }
+    void done() noexcept {
+        done_ = true;
+        response_.out_.clear();
+    }
 
-void Responder::left() noexcept {
-    writing_ = false;
-    out_.clear();
-}
+   private:
+    Responder& response_;
+    bool done_ = false;
+};
 
 task<> Responder::write(std::span<const std::byte> piece) {
     if (piece.empty()) co_return;
@@ -176,8 +186,10 @@ task<> Responder::write(std::span<const std::byte> piece) {
     }
     co_await flush();
     if (copied) co_return;
-    co_await leave(piece);
-    left();
+    task<> sending = connection_.send(piece);
+    Leaving now{*this};
+    co_await std::move(sending);
+    now.done();
     if (chunked_) out_ += chunk_end;  // leaves with what comes next
 }
 
@@ -185,8 +197,10 @@ task<> Responder::flush() {
     if (stage_ == stage::fresh) throw misuse("a response was flushed before it was begun");
     if (writing_) throw busy();
     if (out_.empty()) co_return;
-    co_await leave(std::as_bytes(std::span{out_}));
-    left();
+    task<> sending = connection_.send(std::as_bytes(std::span{out_}));
+    Leaving now{*this};
+    co_await std::move(sending);
+    now.done();
 }
 
 task<> Responder::finish() {
@@ -209,8 +223,10 @@ task<> Responder::send(int status, std::string body, std::string_view content_ty
     if (!whole.empty()) account_for(whole.size());
     if (!answers_head_) append(whole);
     append_end();
-    co_await leave(std::as_bytes(std::span{out_}));
-    left();
+    task<> sending = connection_.send(std::as_bytes(std::span{out_}));
+    Leaving now{*this};
+    co_await std::move(sending);
+    now.done();
     stage_ = stage::finished;
 }
 

@@ -28,10 +28,6 @@ close_awaitable Transport::close() noexcept {
     return std::visit([](auto& stream) { return stream.close(); }, stream_);
 }
 
-void Transport::keep_receiving(bool on) noexcept {
-    std::visit([on](auto& stream) { stream.record().keep_receiving(on); }, stream_);
-}
-
 net::SocketRecord& Transport::record() noexcept {
     return std::visit([](auto& stream) -> net::SocketRecord& { return stream.record(); }, stream_);
 }

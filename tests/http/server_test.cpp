@@ -412,6 +412,52 @@ TEST_SUITE("http server: failures of handlers") {
         CHECK(faults.says("peer 127.0.0.1:"));
     }
 
+    TEST_CASE("a handler that is told of a broken body may fail of something else, and then that is what is said") {
+        auto handler = [](ServerRequest& request, Responder&) -> task<> {
+            const auto body = co_await torc::as_result(request.text());
+            REQUIRE_FALSE(body);
+            if (request.path() == "/number") throw 5;
+            throw std::runtime_error{"the disk is full"};
+        };
+        const FaultLog faults = with_server(handler, [](http::Server& server) -> task<> {
+            for (const std::string path : {"/number", "/error"}) {
+                RawClient client = co_await RawClient::connect(server);
+                co_await client.send("POST " + path +
+                                     " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n");
+                CHECK((co_await client.receive_rest()).starts_with("HTTP/1.1 500 Internal Server Error\r\n"));
+            }
+        });
+        CHECK(faults.count(ServerFault::stage::handler) == 2);
+        CHECK(faults.all.size() == 2);
+        CHECK(faults.says("POST /error: the disk is full"));
+    }
+
+    TEST_CASE("what a handler writes after an answer that was cut off is refused") {
+        std::string second_failure;
+        auto handler = [&](ServerRequest&, Responder& response) -> task<> {
+            response.begin(200);
+            const std::string more_than_sockets_hold(64'000'000, 'x');
+            const auto first = co_await torc::as_result(response.write(more_than_sockets_hold));
+            REQUIRE_FALSE(first);
+            const auto second = co_await torc::as_result(response.write("and more"));
+            REQUIRE_FALSE(second);
+            second_failure = second.error().message();
+        };
+        http::ServerOptions options;
+        options.write_timeout = 10ms;
+        auto visit = [](http::Server& server) -> task<> {
+            RawClient client = co_await RawClient::connect(server);
+            co_await client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            while (server.statistics().connections == 0) co_await yield();
+            while (server.statistics().connections != 0) co_await yield();
+        };
+        const FaultLog faults = with_server(handler, visit, std::move(options));
+        CHECK(faults.count(ServerFault::stage::connection) == 1);
+        CHECK(faults.all.size() == 1);
+        CHECK(faults.says("an earlier answer was cut off"));
+        CHECK(second_failure.find("an earlier answer was cut off") != std::string::npos);
+    }
+
     TEST_CASE("an exception after a part of the answer ends the connection in the middle of it") {
         auto handler = [](ServerRequest&, Responder& response) -> task<> {
             response.begin(200);

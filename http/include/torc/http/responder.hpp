@@ -69,6 +69,7 @@ class Responder {
 
    private:
     friend class detail::ServerConnection;
+    class Leaving;
     enum class stage : std::uint8_t { fresh, begun, finished };
 
     explicit Responder(detail::ServerConnection& connection) noexcept : connection_(connection) {}
@@ -83,8 +84,6 @@ class Responder {
     void account_for(std::size_t piece_bytes);
     void append(std::span<const std::byte> piece);
     void append_end();
-    [[nodiscard]] task<> leave(std::span<const std::byte> bytes);
-    void left() noexcept;
 
     detail::ServerConnection& connection_;
     ResponseHead head_;

@@ -101,9 +101,6 @@ class Transport {
     /// Closes here and now and says how it went. Idempotent.
     [[nodiscard]] close_awaitable close() noexcept;
 
-    /// Whether receives stay armed between calls; right for connections that live long. Requires: open.
-    void keep_receiving(bool on) noexcept;
-
     /// The socket's record. Requires: open.
     [[nodiscard]] net::SocketRecord& record() noexcept;
     [[nodiscard]] bool is_open() const noexcept;
