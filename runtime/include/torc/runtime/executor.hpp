@@ -113,7 +113,12 @@ class Executor {
     void suspend(detail::task_state& task, detail::awaited& what) noexcept {
         task.waiting_for = &what;
         task.suspended_at = turn_began_;
-        if (++suspensions_ == options_.cancel_at_suspension) plug_due_ = true;
+        count_suspension();
+    }
+    /// Suspends the running task, which is ready again at once.
+    void give_way(detail::task_state& task) noexcept {
+        count_suspension();
+        make_ready(task);
     }
     /// Starts `child` at once on the caller's stack, or, when that has become deep, queues it.
     void start(detail::task_state& child) noexcept {
@@ -170,6 +175,9 @@ class Executor {
 
     struct Shuffle;
 
+    void count_suspension() noexcept {
+        if (++suspensions_ == options_.cancel_at_suspension) plug_due_ = true;
+    }
     void run_root(detail::task_state& root);
     static void run_posted_function(posted& work) noexcept;
     inline void resume(detail::task_state& task) noexcept;

@@ -46,18 +46,23 @@ class sleep_awaitable final : public leaf, private Timer {
     bool relative_ = false;
 };
 
-class yield_awaitable final : public leaf {
+/// No leaf: who gives way is ready at once, and waits for nothing that could be cancelled or shown.
+class yield_awaitable {
    public:
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        if (!enter(self.promise())) return false;
-        ready();
-        return true;
+        task_state& task = self.promise();
+        cancelled_ = task.scope->cancelled();
+        if (!cancelled_) task.executor->give_way(task);
+        return !cancelled_;
     }
-    void await_resume() const { throw_if_cancelled(); }
-    void cancel() noexcept override {}
-    [[nodiscard]] std::string describe() const override { return "yield"; }
+    void await_resume() const {
+        if (cancelled_) throw torc::cancelled{};
+    }
+
+   private:
+    bool cancelled_ = false;
 };
 
 }  // namespace detail
