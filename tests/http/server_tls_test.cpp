@@ -1,4 +1,12 @@
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <torc/http/session.hpp>
 #include <torc/http/transport.hpp>
+#include <torc/net/tls_error.hpp>
 #include <torc/net/tls_stream.hpp>
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/offload.hpp>
@@ -25,13 +33,33 @@ const CertificateWorld& world() {
     return made;
 }
 
-ServerOptions https() {
-    net::TlsServerOptions tls = world().server({"site.test"});
+ServerOptions https(const CertificateWorld& by = world(), const std::string& name = "site.test") {
+    net::TlsServerOptions tls = by.server({name});
     tls.alpn = {"http/1.1"};
     ServerOptions options;
     options.tls = net::TlsContext::server(tls);
     return options;
 }
+
+/// Makes OpenSSL take one authority for the system's trust store.
+class SystemTrust {
+   public:
+    explicit SystemTrust(const std::string& certificate_pem) {
+        std::ofstream{path_} << certificate_pem;
+        ::setenv(variable, path_.c_str(), 1);
+    }
+    SystemTrust(const SystemTrust&) = delete;
+    SystemTrust& operator=(const SystemTrust&) = delete;
+    ~SystemTrust() {
+        ::unsetenv(variable);
+        std::filesystem::remove(path_);
+    }
+
+   private:
+    static constexpr const char* variable = "SSL_CERT_FILE";
+    std::filesystem::path path_ =
+        std::filesystem::temp_directory_path() / ("torc-trust-" + std::to_string(::getpid()) + ".pem");
+};
 
 task<net::TlsStream> connect_tls(const http::Server& server) {
     net::TcpStream tcp = co_await net::TcpStream::connect(server.local());
@@ -90,6 +118,31 @@ TEST_SUITE("http server: TLS") {
                           "\r\nGET over TLS, 0 bytes\n");
             },
             https());
+    }
+
+    TEST_CASE("a session without a context of its own trusts whom the system trusts, and nobody else") {
+        const auto status_of = [](const http::Server& server) -> task<int> {
+            http::AsyncSession session{"https://localhost:" + std::to_string(server.local().port())};
+            const http::Response& response = co_await session;
+            co_return response.status();
+        };
+        // OpenSSL reads the system's trust store once in a process, when it is first needed.
+        const SystemTrust whom{world().root.certificate_pem()};
+        const auto visit_twice = [&](http::Server& server) -> task<> {
+            CHECK(co_await status_of(server) == 200);
+            CHECK(co_await status_of(server) == 200);
+        };
+        CHECK(with_server(say_how, visit_twice, https(world(), "localhost")).all.empty());
+
+        const CertificateWorld strange;
+        const auto visit = [&](http::Server& server) -> task<> {
+            const auto refused = co_await as_result(status_of(server));
+            REQUIRE_FALSE(refused);
+            CHECK(refused.error().code() == net::tls_errc::untrusted_root);
+            CHECK(refused.error().where() == phase::tls);
+            while (server.statistics().connections != 0) co_await yield();
+        };
+        CHECK(with_server(say_how, visit, https(strange, "localhost")).count(ServerFault::stage::handshake) == 1);
     }
 
     TEST_CASE("a stop closes idle TLS connections in order, and those in the middle of a handshake") {

@@ -104,10 +104,16 @@ TEST_CASE("that a name does not exist is remembered, that a server failed is not
 
 TEST_CASE("what a name server answers instead of an address is said in words") {
     DnsServer server;
+    server.set("unclear.test", {.rcode = 1});
     server.set("broken.test", {.rcode = 2});
+    server.set("unable.test", {.rcode = 4});
     server.set("refused.test", {.rcode = 5});
     ResolverOptions options = asking(server);
     options.tries = 1;
+    CHECK(look_up_once(options, "unclear.test") ==
+          "resolve: unclear.test: the name servers did not understand the question");
+    CHECK(look_up_once(options, "unable.test") ==
+          "resolve: unable.test: the name servers do not answer such questions");
     CHECK(look_up_once(options, "broken.test") ==
           "resolve: broken.test: the name servers could not find out (they answered SERVFAIL)");
     CHECK(look_up_once(options, "refused.test") == "resolve: refused.test: the name servers refused to answer");

@@ -235,6 +235,16 @@ TEST_SUITE("socket semantics") {
         });
     }
 
+    TEST_CASE("a mapped address leads to the IPv4 one") {
+        run_clean([]() -> task<> {
+            TcpListener listener = TcpListener::bind(Address::loopback(0));
+            const auto mapped = Address::parse_ip("::ffff:127.0.0.1", listener.local().port()).value();
+            const TcpStream client = co_await TcpStream::connect(mapped);
+            TcpStream server = co_await listener.accept();
+            CHECK(server.peer().ip_string() == "127.0.0.1");
+        });
+    }
+
     TEST_CASE("who may listen beside whom on a port") {
         run_clean([]() -> task<> {
             const std::string taken = "Address already in use";

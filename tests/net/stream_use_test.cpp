@@ -9,6 +9,7 @@
 #include <steps.hpp>
 #include <string>
 #include <vector>
+#include <which_driver.hpp>
 
 #include <torc/runtime/event.hpp>
 #include <torc/runtime/gather.hpp>
@@ -157,6 +158,26 @@ TEST_CASE("a stream that is closed as its reader is woken tells the reader so, n
             co_await torc::gather(closer(), reader());
         }
         CHECK(endings == 50);
+    });
+}
+
+TEST_CASE("a stream that is closed between the end of a send and its task's turn leaves the send what it was: done") {
+    // Both sends end in one turn of the executor, that of the closer first; in the simulation not always.
+    run_clean([]() -> task<> {
+        StreamPair pair = co_await connected_streams();
+        StreamPair other = co_await connected_streams();
+        std::optional<std::error_code> writing;
+        bool written_before_close = true;
+        auto closer = [&]() -> task<> {
+            co_await other.client.send("x");
+            written_before_close = writing.has_value();
+            co_await pair.client.close();
+        };
+        auto writer = [&]() -> task<> { writing = co_await code_of(discard(pair.client.send("abc"))); };
+        co_await torc::gather(closer(), writer());
+        CHECK((simulated() || !written_before_close));
+        CHECK(writing == std::error_code{});
+        CHECK(text_of((co_await pair.server.receive()).bytes()) == "abc");
     });
 }
 

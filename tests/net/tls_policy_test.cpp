@@ -269,12 +269,27 @@ TEST_SUITE("tls options") {
         options.algorithms.ciphers = "ROT13";
         CHECK(error_of([&] { TlsContext::client(options); }).message() ==
               "the list of ciphers \"ROT13\" can not be used");
+        options.algorithms = {.ciphersuites = "ROT13"};
+        CHECK(error_of([&] { TlsContext::client(options); }).message() ==
+              "the list of TLS 1.3 cipher suites \"ROT13\" can not be used");
         options.algorithms = {.groups = "circle"};
         CHECK(error_of([&] { TlsContext::client(options); }).code() == tls_errc::bad_option);
+        options.algorithms = {.signature_algorithms = "a cross"};
+        CHECK(error_of([&] { TlsContext::client(options); }).message() ==
+              "the list of signature algorithms \"a cross\" can not be used");
+        CHECK(error_of([&] { TlsContext::client(options); }).code() == std::errc::invalid_argument);
         options.algorithms = {.min_version = TlsVersion::tls1_3, .max_version = TlsVersion::tls1_2};
         CHECK(error_of([&] { TlsContext::client(options); }).message() ==
               "the range of versions \"TLS 1.3 to TLS 1.2\" can not be used");
         CHECK(error_of([] { TlsContext::client({.alpn = {""}}); }).code() == tls_errc::bad_option);
+    }
+
+    TEST_CASE("an authority whose name is longer than X.509 allows is refused") {
+        const std::string name(65, 'x');
+        const net::CertificateRequest request{.common_name = name};
+        const Error error = error_of([&] { net::ThrowawayAuthority{request}; });
+        CHECK(error.code() == tls_errc::bad_credentials);
+        CHECK(std::string(error.message()).starts_with("\"" + name + "\" can not be a certificate's common name"));
     }
 
     TEST_CASE("a name that no certificate can be for is refused before anything is sent") {

@@ -13,6 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/// Writes down which lines this process ran, if that is counted (./dev coverage); `_exit` does not.
+extern "C" [[gnu::weak]] void __gcov_dump();
+
 /// A part of a test that runs in a process of its own, because it ends the process or changes it for good.
 namespace torc::test {
 
@@ -37,6 +40,7 @@ class Forked {
                 std::fprintf(stderr, "uncaught: %s\n", error.what());
             }
             std::fflush(nullptr);
+            if (__gcov_dump != nullptr) __gcov_dump();
             ::_exit(status);
         }
         ::close(ends[1]);
