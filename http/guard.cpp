@@ -138,7 +138,7 @@ result<HeadReader::step> HeadReader::feed(std::span<const std::byte>& in, Header
         }
         const result<bool> complete = scanner_.take(in, into.buffer_, bounds, head ? phase::head : phase::body);
         if (!complete) return std::unexpected{complete.error()};
-        started_ = started_ || has_start_line_ || into.buffer_.find_first_not_of("\r\n") != std::string::npos;
+        started_ = started_ || into.buffer_.find_first_not_of("\r\n") != std::string::npos;
         if (!*complete) return step::need_more;
         const std::string_view line = scanner_.line(into.buffer_);
         scanner_.begin_line(into.buffer_.size());
@@ -169,11 +169,10 @@ bool HeadReader::take_usual_fields(std::span<const std::byte>& in, Headers& into
     const std::size_t before = into.buffer_.size();
     const char* line = first;
     bool complete = false;
+    const auto offset = [&](const char* at) { return before + static_cast<std::size_t>(at - first); };
     const auto is_whole = [&](const char* end) {
-        const auto size = static_cast<std::size_t>(end - line);
-        const std::size_t at = before + static_cast<std::size_t>(line - first);
-        return last - end >= 2 && end[0] == '\r' && end[1] == '\n' && size <= bounds.line_bytes &&
-               at + size <= bounds.total_bytes;
+        return last - end >= 2 && end[0] == '\r' && end[1] == '\n' && offset(end) <= bounds.total_bytes &&
+               static_cast<std::size_t>(end - line) <= bounds.line_bytes;
     };
     while (into.entries_.size() < max_headers) {
         const char* colon = line;
@@ -187,11 +186,8 @@ bool HeadReader::take_usual_fields(std::span<const std::byte>& in, Headers& into
         const char* const value = colon + 2;
         const char* const end = end_of_text(value, last);
         if (!is_whole(end) || value == end || is_space(value[0]) || is_space(end[-1])) break;
-        const auto offset = [&](const char* part) {
-            return static_cast<std::uint32_t>(before + static_cast<std::size_t>(part - first));
-        };
-        into.entries_.push_back({offset(line), static_cast<std::uint32_t>(colon - line), offset(value),
-                                 static_cast<std::uint32_t>(end - value)});
+        into.entries_.push_back({static_cast<std::uint32_t>(offset(line)), static_cast<std::uint32_t>(colon - line),
+                                 static_cast<std::uint32_t>(offset(value)), static_cast<std::uint32_t>(end - value)});
         line = end + 2;
     }
     into.buffer_.append(first, line);

@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -191,13 +192,22 @@ struct Parser::State : torc::detail::pooled {
 result<Parser::Progress> Parser::State::feed(std::span<const std::byte> in) {
     if (error) return std::unexpected{*error};
     const std::size_t size = in.size();
-    result<Progress> progress = step(in);
-    if (!progress) {
-        error = progress.error();
+    try {
+        result<Progress> progress = step(in);
+        if (progress) {
+            progress->consumed_bytes = size - in.size();
+        } else {
+            error = progress.error();
+        }
         return progress;
+    } catch (const std::bad_alloc&) {
+        // What was taken and what is known of it may differ.
+        headers().clear();
+        trailers.clear();
+        error.emplace(std::make_error_code(std::errc::not_enough_memory),
+                      where == at::head ? phase::head : phase::body);
+        throw;
     }
-    progress->consumed_bytes = size - in.size();
-    return progress;
 }
 
 result<Parser::Progress> Parser::State::step(std::span<const std::byte>& in) {

@@ -30,7 +30,7 @@ enum class body_kind : std::uint8_t { none, length, chunked, until_close };
 /// It stops at the last byte of each message; `next_message()` goes on to the following one.
 /// Lifetime: a body span points into the fed bytes. Heads and trailers live until the next message begins.
 /// Errors:   `feed` and `finish` answer with the first error ever after. Each is found at the same byte, whatever the
-/// split.
+///           split. std::bad_alloc, which is an end like the others.
 class Parser {
    public:
     enum class role : std::uint8_t { request, response };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <new>
 
 /// Memory of coroutine frames, and of the records that live about as long as one (sockets, sessions), pooled per
 /// thread, which is to say per executor.
@@ -24,6 +25,7 @@ std::ptrdiff_t live_frames() noexcept;
 /// A base of records that are made in the pool.
 struct pooled {
     static void* operator new(std::size_t size_bytes) { return allocate_pooled(size_bytes); }
+    static void* operator new(std::size_t size_bytes, std::align_val_t) = delete;  // larger than operator new's own
     static void operator delete(void* memory, std::size_t size_bytes) noexcept { free_pooled(memory, size_bytes); }
 };
 

@@ -98,7 +98,7 @@ class [[nodiscard]] limited_leaf final : public leaf, private Timer {
         expired_ = until <= now;
         if (expired_) inner_.cancel_unbegun();
         if (!inner_.await_suspend(self)) return false;
-        if (task_->waiting_for == nullptr) return true;  // it gave way and is ready already
+        if (task_->waiting_for == nullptr) return true;  // it ended as it began
         task_->waiting_for = this;
         if (!expired_ && until != Clock::never) task_->executor->timers().arm(*this, until);
         return true;
