@@ -13,6 +13,10 @@
 // chunk, the line break behind the last one. A piece that is small is copied behind it, so that both leave with one
 // send; a large one is sent from where it lies. Nothing that leaves can be taken back; from then on (`sent_`) a failure
 // can only be shown by ending the connection in the middle of the body.
+//
+// From the moment that a piece counts as written until all of it has left, a `Piece` lives. Whatever ends it before (an
+// error, a cancellation, no memory) cuts the response: what was accounted for and what has left may differ then, so
+// that nothing can follow.
 
 namespace torc::http {
 namespace {
@@ -22,6 +26,9 @@ constexpr std::size_t usual_head_bytes = 256;
 constexpr std::size_t kept_bytes = 4 * 1024;  // by a connection that is idle
 
 Error busy() { return Error{torc::errc::busy, phase::send, "respond", "two tasks write one response at once"}; }
+Error cut_off() {
+    return Error{std::make_error_code(std::errc::broken_pipe), phase::send, "respond", "the response was cut off"};
+}
 Error misuse(std::string words) {
     return Error{torc::errc::invalid_argument, phase::send, "respond", std::move(words)};
 }
@@ -67,6 +74,7 @@ void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes
     const std::optional<std::uint64_t> set = announced_length(headers);
     std::string length;
     bodiless_ = is_bodiless(status) || status == 205;
+    chunked_ = false;
     if (bodiless_) {
         if (length_bytes.value_or(0) != 0)
             throw misuse("a response with status " + std::to_string(status) + " has no body");
@@ -93,6 +101,7 @@ void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes
         say("Connection", "keep-alive");
     }
     head_.status = status;
+    out_.clear();  // a beginning that failed may have left something
     if (const result<void> written = append_open_head(out_, head_); !written) throw written.error();
     for (const Headers::Field& field : std::span{behind}.first(behind_count)) {
         append_all(out_, {field.name, ": ", field.value, "\r\n"});
@@ -114,7 +123,7 @@ void Responder::start_over() noexcept {
     out_.clear();
     left_bytes_.reset();
     stage_ = stage::fresh;
-    bodiless_ = chunked_ = false;
+    bodiless_ = chunked_ = cut_ = false;
 }
 
 void Responder::let_go() noexcept {
@@ -124,90 +133,98 @@ void Responder::let_go() noexcept {
     out_ = {};
 }
 
-void Responder::account_for(std::size_t piece_bytes) {
-    if (stage_ == stage::fresh) throw misuse("a body was written before the response was begun");
-    if (stage_ == stage::finished) throw misuse("a body was written after the response was finished");
+/// A piece of the response on its way.
+class Responder::Piece {
+   public:
+    explicit Piece(Responder& response) noexcept : response_(response) { response_.writing_ = true; }
+    Piece(const Piece&) = delete;
+    Piece& operator=(const Piece&) = delete;
+    ~Piece() {
+        response_.writing_ = false;
+        if (!has_left_) response_.cut_ = true;
+    }
+    void has_left() noexcept { has_left_ = true; }
+
+   private:
+    Responder& response_;
+    bool has_left_ = false;
+};
+
+void Responder::require_writable(const char* what) const {
+    if (stage_ == stage::fresh) throw misuse(std::string{"the response was "} + what + " before it was begun");
+    if (stage_ == stage::finished) throw misuse(std::string{"the response was "} + what + " after it was finished");
+    if (cut_) throw cut_off();
     if (writing_) throw busy();
+}
+
+/// To be followed by a `Piece`.
+void Responder::account_for(std::size_t piece_bytes) {
+    require_writable("written");
     if (bodiless_) throw misuse("a response with status " + std::to_string(head_.status) + " has no body");
     if (!left_bytes_ || answers_head_) return;
     if (piece_bytes > *left_bytes_) throw misuse("the body is longer than its Content-Length");
     *left_bytes_ -= piece_bytes;
 }
 
-/// Puts a piece of the body behind what waits already. Requires: accounted for.
+/// Puts a piece of the body behind what waits already.
 void Responder::append(std::span<const std::byte> piece) {
     if (chunked_) out_ += ChunkHeader{piece.size()}.view();
     out_.append(reinterpret_cast<const char*>(piece.data()), piece.size());
     if (chunked_) out_ += chunk_end;
 }
 
-/// Puts the end of the body there.
-void Responder::append_end() {
-    if (writing_) throw busy();
-    if (left_bytes_.value_or(0) != 0 && !answers_head_) {
-        throw misuse("the body is " + std::to_string(*left_bytes_) + " bytes shorter than its Content-Length");
-    }
-    if (chunked_ && !answers_head_) {
-        if (const result<void> written = append_last_chunk(out_, trailers_); !written) throw written.error();
-    }
+/// Sends. Without memory for that nothing has left.
+task<> Responder::leave(std::span<const std::byte> bytes) {
+    task<> sending = connection_.send(bytes);
+    sent_ = true;
+    return sending;
 }
-
-/// Something is leaving. Unless all of it left, nothing can follow it. Begins when there is memory to send with.
-class Responder::Leaving {
-   public:
-    explicit Leaving(Responder& response) noexcept : response_(response) {
-        response_.writing_ = response_.sent_ = true;
-    }
-    Leaving(const Leaving&) = delete;
-    Leaving& operator=(const Leaving&) = delete;
-    ~Leaving() {
-        response_.writing_ = false;
-        if (!done_) response_.connection_.break_output();
-    }
-    void done() noexcept {
-        done_ = true;
-        response_.out_.clear();
-    }
-
-   private:
-    Responder& response_;
-    bool done_ = false;
-};
 
 task<> Responder::write(std::span<const std::byte> piece) {
     if (piece.empty()) co_return;
     account_for(piece.size());
     if (answers_head_) co_return;
+    Piece on_its_way{*this};
     const bool copied = piece.size() < copy_below_bytes;
     if (copied) {
         append(piece);
     } else if (chunked_) {
         out_ += ChunkHeader{piece.size()}.view();
     }
-    co_await flush();
-    if (copied) co_return;
-    task<> sending = connection_.send(piece);
-    Leaving now{*this};
-    co_await std::move(sending);
-    now.done();
-    if (chunked_) out_ += chunk_end;  // leaves with what comes next
+    if (!out_.empty()) co_await leave(std::as_bytes(std::span{out_}));
+    out_.clear();
+    if (!copied) {
+        co_await leave(piece);
+        if (chunked_) out_ += chunk_end;  // leaves with what comes next
+    }
+    on_its_way.has_left();
 }
 
 task<> Responder::flush() {
-    if (stage_ == stage::fresh) throw misuse("a response was flushed before it was begun");
-    if (writing_) throw busy();
+    if (stage_ == stage::finished) co_return;
+    require_writable("flushed");
     if (out_.empty()) co_return;
-    task<> sending = connection_.send(std::as_bytes(std::span{out_}));
-    Leaving now{*this};
-    co_await std::move(sending);
-    now.done();
+    Piece on_its_way{*this};
+    co_await leave(std::as_bytes(std::span{out_}));
+    out_.clear();
+    on_its_way.has_left();
 }
 
 task<> Responder::finish() {
     if (stage_ == stage::finished) co_return;
-    if (stage_ == stage::fresh) throw misuse("a response was finished before it was begun");
-    append_end();
-    co_await flush();
+    require_writable("finished");
+    if (left_bytes_.value_or(0) != 0 && !answers_head_) {
+        throw misuse("the body is " + std::to_string(*left_bytes_) + " bytes shorter than its Content-Length");
+    }
+    std::string end;
+    if (chunked_ && !answers_head_) {
+        if (const result<void> written = append_last_chunk(end, trailers_); !written) throw written.error();
+    }
+    Piece on_its_way{*this};
+    out_ += end;
+    if (!out_.empty()) co_await leave(std::as_bytes(std::span{out_}));
+    out_.clear();
+    on_its_way.has_left();
     stage_ = stage::finished;
 }
 
@@ -221,12 +238,11 @@ task<> Responder::send(int status, std::string body, std::string_view content_ty
         co_return;
     }
     if (!whole.empty()) account_for(whole.size());
+    Piece on_its_way{*this};
     if (!answers_head_) append(whole);
-    append_end();
-    task<> sending = connection_.send(std::as_bytes(std::span{out_}));
-    Leaving now{*this};
-    co_await std::move(sending);
-    now.done();
+    co_await leave(std::as_bytes(std::span{out_}));
+    out_.clear();
+    on_its_way.has_left();
     stage_ = stage::finished;
 }
 

@@ -221,7 +221,7 @@ task<bool> ServerConnection::exchange() {
     } catch (...) {
         failure = std::current_exception();
     }
-    const bool settled = refusal.status != 0 || (!failure && response_.finished());
+    const bool settled = !failure && response_.finished();
     if (!settled) co_await settle(std::move(failure));
     if (output_broken_) co_return false;
     if (closing_ || input_broken_ || server_.stopping) {
@@ -355,15 +355,19 @@ bool ServerConnection::last_response() noexcept {
 task<> ServerConnection::send(std::span<const std::byte> bytes) {
     const mutex::guard alone = co_await sending_.lock();
     if (output_broken_) {
-        throw Error{std::make_error_code(std::errc::broken_pipe), phase::send, "send", "an earlier answer was cut off"};
+        throw Error{std::make_error_code(std::errc::broken_pipe), phase::send, "send", "the connection broke before"};
     }
-    output_broken_ = true;  // unless all of it is sent
+    struct BreakUnlessSent {
+        bool& broken;
+        bool sent = false;
+        ~BreakUnlessSent() { broken = broken || !sent; }
+    } all{output_broken_};
     while (!bytes.empty()) {
         const std::span<const std::byte> piece = bytes.first(std::min(bytes.size(), send_at_once_bytes));
         co_await with_timeout(server_.options.write_timeout, transport_->send(piece));
         bytes = bytes.subspan(piece.size());
     }
-    output_broken_ = false;
+    all.sent = true;
 }
 
 task<bool> ServerConnection::drop_rest_of_body() {

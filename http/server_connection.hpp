@@ -60,8 +60,6 @@ class ServerConnection {
     /// Whether the response that begins now is the last one.
     [[nodiscard]] bool last_response() noexcept;
     void close_after_response() noexcept { closing_ = true; }
-    /// A part of a response is missing, so nothing may follow.
-    void break_output() noexcept { output_broken_ = true; }
 
    private:
     enum class received : std::uint8_t { bytes, end, nothing };

@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <functional>
 #include <new>
+#include <span>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -15,6 +17,8 @@
 #include <forked.hpp>
 #include <leak_check.hpp>
 #include <steps.hpp>
+#include <torc/http/parser.hpp>
+#include <torc/http/server.hpp>
 #include <torc/net/resolver.hpp>
 #include <torc/net/udp.hpp>
 #include <torc/runtime.hpp>
@@ -231,6 +235,96 @@ task<> combine() {
     });
 }
 
+/// A handler to which a write that failed is no reason to stop, and a client of it that asks twice. What the client
+/// takes for a whole answer has to be what was written.
+class StubbornSite {
+   public:
+    explicit StubbornSite(bool chunked) : chunked_(chunked) { taken_.reserve(2 * whole_bytes); }
+
+    task<> answer(http::Responder& response) {
+        started_bytes_ = 0;
+        if (chunked_) {
+            response.begin(200);
+        } else {
+            response.begin(200, whole_bytes);
+        }
+        for (const std::size_t size : sizes) {
+            // What a piece is made of tells where in the answer it stands.
+            const std::span<const std::byte> piece = std::as_bytes(std::span{content()}).subspan(started_bytes_, size);
+            started_bytes_ += size;
+            try {
+                co_await response.write(piece);
+            } catch (const std::bad_alloc&) {
+                started_bytes_ -= size;
+            } catch (const Error&) {
+                started_bytes_ -= size;
+            }
+        }
+    }
+
+    task<> visit(net::Address address) {
+        net::TcpStream stream = co_await net::TcpStream::connect(address);
+        for (int round = 0; round < 2; ++round) {
+            co_await stream.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            const bool whole = co_await receive_answer(stream);
+            if (!whole) co_return;
+        }
+    }
+
+   private:
+    static constexpr std::array<std::size_t, 4> sizes{10, 40'000, 10, 50'000};
+    static constexpr std::size_t whole_bytes = 90'020;
+
+    static const std::string& content() {
+        static const std::string made = [] {
+            std::string text;
+            for (std::size_t at = 0; at < whole_bytes; ++at) text += static_cast<char>('a' + at / 7 % 26);
+            return text;
+        }();
+        return made;
+    }
+
+    /// False when the connection ended before the answer did.
+    task<bool> receive_answer(net::TcpStream& stream) {
+        http::Parser parser{http::Parser::role::response};
+        taken_.clear();
+        while (!parser.done()) {
+            BufferSlice slice = co_await stream.receive();
+            if (slice.empty()) co_return false;
+            while (!slice.empty() && !parser.done()) {
+                auto step = parser.feed(slice.bytes());
+                if (!step) throw std::runtime_error("the client took the answer for a malformed one");
+                taken_.append(reinterpret_cast<const char*>(step->body.data()), step->body.size());
+                slice.consume(step->consumed_bytes);
+            }
+            if (!slice.empty()) throw std::runtime_error("the answer was longer than it said");
+        }
+        if (parser.response().status != 200) co_return true;
+        if (taken_ != std::string_view{content()}.substr(0, started_bytes_)) {
+            throw std::runtime_error("the client took another answer than the one that was written");
+        }
+        co_return true;
+    }
+
+    bool chunked_;
+    std::size_t started_bytes_ = 0;
+    std::string taken_;
+};
+
+task<> visit_stubborn_site(bool chunked) {
+    StubbornSite site{chunked};
+    http::ServerOptions serving;
+    serving.on_error = [](const http::ServerFault&) {};
+    http::Server server{net::TcpListener::bind(net::Address::loopback(0)),
+                        [&](http::ServerRequest&, http::Responder& response) { return site.answer(response); },
+                        std::move(serving)};
+    auto visit = [&]() -> task<> {
+        const load::StopAtEnd stop{server};
+        co_await site.visit(server.local());
+    };
+    co_await with_timeout(20s, gather(server.serve(), visit()));
+}
+
 /// c-ares from 1.34.5 on loses a query when it has no memory to note that it is to be sent again or has ended: the
 /// query hangs, or is timed out with its connection already freed (process_answer, process_timeouts). There it is given
 /// memory that does not run out.
@@ -246,6 +340,13 @@ void spare_c_ares() {
 TEST_SUITE("any allocation fails") {
     TEST_CASE("of HTTP over TCP, with a site and its visitor") {
         sweep([] { return visit_site({}, {}); });
+    }
+
+    TEST_CASE("of a server whose handler goes on all the same") {
+        for (const bool chunked : {true, false}) {
+            CAPTURE(chunked);
+            sweep([=] { return visit_stubborn_site(chunked); });
+        }
     }
 
     TEST_CASE("of HTTP over TLS") {

@@ -12,6 +12,11 @@
 
 namespace torc::load {
 
+struct StopAtEnd {
+    http::Server& site;
+    ~StopAtEnd() { site.stop(); }
+};
+
 /// A site and a visitor on one executor: two requests with bodies on one connection, over TLS if there is a context.
 /// Errors: what the visitor met.
 inline task<> visit_site(std::optional<net::TlsContext> site_tls, http::SessionOptions options) {
@@ -27,10 +32,6 @@ inline task<> visit_site(std::optional<net::TlsContext> site_tls, http::SessionO
                           co_await response.finish();
                       },
                       std::move(serving)};
-    struct StopAtEnd {
-        http::Server& site;
-        ~StopAtEnd() { site.stop(); }
-    };
     auto visit = [&]() -> task<> {
         const StopAtEnd stop{site};
         const std::string url =

@@ -31,7 +31,8 @@ class ServerConnection;
 /// Lifetime: lives until the handler has returned.
 /// Requires: one writer at a time.
 /// Errors:   invalid_argument for what can not be an answer; timed_out (write_timeout), and what the connection says,
-///           when the client does not take it.
+///           when the client does not take it; broken_pipe after a write that failed or was cancelled: the response is
+///           cut off, and so is the connection.
 class Responder {
    public:
     Responder(const Responder&) = delete;
@@ -69,7 +70,7 @@ class Responder {
 
    private:
     friend class detail::ServerConnection;
-    class Leaving;
+    class Piece;
     enum class stage : std::uint8_t { fresh, begun, finished };
 
     explicit Responder(detail::ServerConnection& connection) noexcept : connection_(connection) {}
@@ -81,9 +82,10 @@ class Responder {
     /// Gives back memory that most answers do not need.
     void let_go() noexcept;
     void begin_with(int status, std::optional<std::uint64_t> length_bytes, std::string_view content_type);
+    void require_writable(const char* what) const;
     void account_for(std::size_t piece_bytes);
     void append(std::span<const std::byte> piece);
-    void append_end();
+    [[nodiscard]] task<> leave(std::span<const std::byte> bytes);
 
     detail::ServerConnection& connection_;
     ResponseHead head_;
@@ -97,6 +99,7 @@ class Responder {
     bool chunked_ = false;
     bool sent_ = false;  // something has left, so there is no other answer any more
     bool writing_ = false;
+    bool cut_ = false;  // a piece did not leave as it should have, so nothing follows it
 };
 
 }  // namespace torc::http
