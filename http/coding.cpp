@@ -3,8 +3,10 @@
 #include <brotli/decode.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <array>
+#include <new>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -164,7 +166,13 @@ class Brotli final : public Stage {
             BrotliDecoderDecompressStream(brotli_.get(), &in_left, &next_in, &out_left, &next_out, nullptr);
         flow.consumed(flow.in.size() - in_left);
         flow.produced(flow.out.size() - out_left);
-        if (code == BROTLI_DECODER_RESULT_ERROR) return damaged(name_);
+        if (code == BROTLI_DECODER_RESULT_ERROR) {
+            const BrotliDecoderErrorCode why = BrotliDecoderGetErrorCode(brotli_.get());
+            const bool no_memory =
+                why <= BROTLI_DECODER_ERROR_ALLOC_CONTEXT_MODES && why >= BROTLI_DECODER_ERROR_ALLOC_BLOCK_TYPE_TREES;
+            if (no_memory) throw std::bad_alloc{};
+            return damaged(name_);
+        }
         if (code == BROTLI_DECODER_RESULT_SUCCESS) {
             finished_ = true;
             at_end_ = true;
@@ -192,7 +200,10 @@ class Zstandard final : public Stage {
             ZSTD_inBuffer in{flow.in.data(), flow.in.size(), 0};
             ZSTD_outBuffer out{flow.out.data(), flow.out.size(), 0};
             const std::size_t left = ZSTD_decompressStream(zstd_.get(), &out, &in);
-            if (ZSTD_isError(left) != 0) return finished_once_ && at_end_ ? trailing(name_) : damaged(name_);
+            if (ZSTD_isError(left) != 0) {
+                if (ZSTD_getErrorCode(left) == ZSTD_error_memory_allocation) throw std::bad_alloc{};
+                return finished_once_ && at_end_ ? trailing(name_) : damaged(name_);
+            }
             note_start(flow.in.first(in.pos));
             frame_bytes_ += out.pos;
             flow.consumed(in.pos);
@@ -359,14 +370,19 @@ result<Decoder::Step> Decoder::decode(std::span<const std::byte> in, std::span<s
     if (state_->error) return std::unexpected{*state_->error};
     if (identity()) return state_->copy(in, out);
     Flow flow{in, out};
-    while (!flow.out.empty()) {
-        const result<bool> moved = state_->pass(flow);
-        if (!moved) {
-            // What was made before the error is of no use to anybody: a damaged body is not a shorter one.
-            state_->error = moved.error();
-            return std::unexpected{*state_->error};
+    try {
+        while (!flow.out.empty()) {
+            const result<bool> moved = state_->pass(flow);
+            if (!moved) {
+                // What was made before the error is of no use to anybody: a damaged body is not a shorter one.
+                state_->error = moved.error();
+                return std::unexpected{*state_->error};
+            }
+            if (!*moved) break;
         }
-        if (!*moved) break;
+    } catch (const std::bad_alloc&) {
+        state_->error.emplace(std::make_error_code(std::errc::not_enough_memory), phase::body);
+        throw;
     }
     return Step{in.size() - flow.in.size(), out.size() - flow.out.size()};
 }

@@ -17,6 +17,7 @@
 #include <forked.hpp>
 #include <leak_check.hpp>
 #include <steps.hpp>
+#include <torc/http/coding.hpp>
 #include <torc/http/parser.hpp>
 #include <torc/http/server.hpp>
 #include <torc/net/resolver.hpp>
@@ -325,6 +326,22 @@ task<> visit_stubborn_site(bool chunked) {
     co_await with_timeout(20s, gather(server.serve(), visit()));
 }
 
+/// Undoes each coding; what there was no memory for is no fault of the body.
+task<> decode_each() {
+    static const std::string text(30'000, 'x');
+    const std::string gzipped = http::gzip_encode(text);
+    const auto expect = [](std::string_view coding, std::string_view coded, std::string_view plain) {
+        const result<std::string> decoded = http::decode_all(coding, coded);
+        if (!decoded) throw std::runtime_error(std::string{coding} + ": " + decoded.error().what());
+        if (*decoded != plain) throw std::runtime_error(std::string{coding} + " gave something else");
+    };
+    expect("gzip", gzipped, text);
+    expect("deflate", std::string_view{"\x78\x01\x01\x05\x00\xfa\xffhello\x06\x2c\x02\x15", 16}, "hello");
+    expect("br", std::string_view{"\x40\x00\x10hello\x03", 9}, "hello");
+    expect("zstd", std::string_view{"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello", 14}, "hello");
+    co_return;
+}
+
 /// c-ares from 1.34.5 on loses a query when it has no memory to note that it is to be sent again or has ended: the
 /// query hangs, or is timed out with its connection already freed (process_answer, process_timeouts). There it is given
 /// memory that does not run out.
@@ -348,6 +365,8 @@ TEST_SUITE("any allocation fails") {
             sweep([=] { return visit_stubborn_site(chunked); });
         }
     }
+
+    TEST_CASE("of undoing the coding of a body") { sweep(decode_each); }
 
     TEST_CASE("of HTTP over TLS") {
         const testing::CertificateWorld world;

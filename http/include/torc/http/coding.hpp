@@ -19,8 +19,8 @@ inline constexpr std::string_view accept_encoding = "gzip, deflate, br, zstd";
 /// Undoes the content codings of a body as it streams by: gzip, deflate (with and without its zlib wrapping), br, zstd,
 /// and several of them on top of each other. Keeps no more than its windows and a few KiB per coding.
 /// Errors: `bad_coding` for a coding that is unknown, damaged, cut short, or followed by more bytes;
-/// `expansion_too_large` and
-///         `body_too_large` for what grows beyond the limits. The first error stays.
+///         `expansion_too_large` and `body_too_large` for what grows beyond the limits. The first error stays.
+///         std::bad_alloc, which is an end like the others.
 class Decoder {
    public:
     struct Step {
