@@ -472,6 +472,27 @@ TEST_SUITE("http server: failures of handlers") {
         }
     }
 
+    TEST_CASE("a second writer of one response is told that it is busy, and harms nothing") {
+        std::vector<std::error_code> refusals;
+        auto handler = [&](ServerRequest&, Responder& response) -> task<> {
+            response.begin(200);
+            auto second = [&]() -> task<> {
+                const auto written = co_await torc::as_result(response.write("second"));
+                refusals.push_back(written ? std::error_code{} : written.error().code());
+                const auto finished = co_await torc::as_result(response.finish());
+                refusals.push_back(finished ? std::error_code{} : finished.error().code());
+            };
+            co_await gather(response.write("first"), second());
+        };
+        const FaultLog faults = with_server(handler, [](http::Server& server) -> task<> {
+            RawClient client = co_await RawClient::connect(server);
+            co_await client.exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                                     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n");
+        });
+        CHECK(refusals == std::vector<std::error_code>(2, make_error_code(errc::busy)));
+        CHECK(faults.all.empty());
+    }
+
     TEST_CASE("a write that its handler gave up cuts the answer") {
         auto handler = [](ServerRequest&, Responder& response) -> task<> {
             response.begin(200);

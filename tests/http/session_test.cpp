@@ -45,6 +45,29 @@ TEST_SUITE("session") {
         CHECK(peer.accepted() == 1);
     }
 
+    TEST_CASE("a session that another one is assigned to closes its connection, and goes on as that one") {
+        const Peer first{echoing_heads()};
+        const Peer second{echoing_heads()};
+        run_beside_peers([&]() -> task<> {
+            AsyncSession session{first.url()};
+            static_cast<void>(co_await (co_await session).text());
+            SessionOptions options;
+            options.user_agent = "the other";
+            AsyncSession other{second.url(), std::move(options)};
+            static_cast<void>(co_await (co_await other).text());
+            const std::size_t open = Executor::here().statistics().open_descriptors;
+            session = std::move(other);
+            while (Executor::here().statistics().open_closes > 0) co_await yield();
+            CHECK(Executor::here().statistics().open_descriptors == open - 1);
+            CHECK(session.options().user_agent == "the other");
+            Response& response = co_await session;
+            CHECK(response.url().href() == second.url());
+            CHECK((co_await response.text()).find("User-Agent: the other\r\n") != std::string::npos);
+        });
+        CHECK(first.accepted() == 1);
+        CHECK(second.accepted() == 1);
+    }
+
     TEST_CASE("a connection the server closed meanwhile is opened again") {
         const Peer peer{answering({hello})};
         run_beside_peers([&]() -> task<> {

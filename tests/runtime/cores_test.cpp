@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <sched.h>
+
 #include <atomic>
 #include <csignal>
 #include <functional>
@@ -134,6 +136,36 @@ TEST_SUITE("cores") {
             CHECK(status == 1);
             CHECK(cancelled_cores == 1);
         }
+    }
+
+    TEST_CASE("a core that fails with something that says nothing fails as well") {
+        CHECK(run_cores(2, [](unsigned core) -> task<> {
+                  return [](unsigned mine) -> task<> {
+                      if (mine == 1) throw 5;
+                      co_await test::forever();
+                  }(core);
+              }) == 1);
+    }
+
+    TEST_CASE("0 stands for the cores that the process may use") {
+        cpu_set_t before;
+        REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
+        int first = 0;
+        while (!CPU_ISSET(first, &before)) ++first;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(first, &one);
+        REQUIRE(::sched_setaffinity(0, sizeof one, &one) == 0);
+        std::atomic<int> cores = 0;
+        const int status = run_on_cores(0, [&](unsigned) -> task<> {
+            return [](std::atomic<int>& count) -> task<> {
+                ++count;
+                co_return;
+            }(cores);
+        });
+        ::sched_setaffinity(0, sizeof before, &before);
+        CHECK(status == 0);
+        CHECK(cores == 1);
     }
 
     TEST_CASE("a signal cancels every core") {

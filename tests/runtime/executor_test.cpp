@@ -164,6 +164,7 @@ TEST_CASE("cancel_root ends the program in order") {
 TEST_CASE("run gives the exit status of a program") {
     CHECK(torc::run(turns(2)) == 0);
     CHECK(torc::run(value_after(2, 7)) == 7);
+    CHECK(torc::run(value_after(2, 7), torc::ExecutorOptions{}) == 7);
 }
 
 TEST_CASE("Ctrl-C and SIGTERM unwind the program in order, and the status says which it was" *
