@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <stdexcept>
-
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/race.hpp>
 #include <torc/runtime/time.hpp>
