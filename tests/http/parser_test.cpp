@@ -228,6 +228,23 @@ TEST_SUITE("parser") {
         CHECK(parser.started());
     }
 
+    TEST_CASE("a message has started from its first byte to its end, among the trailers too") {
+        Parser parser{Parser::role::response};
+        CHECK_FALSE(parser.started());
+        const std::string text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        for (const char byte : text) {
+            for (auto rest = std::as_bytes(std::span{&byte, 1}); !rest.empty();) {
+                const auto step = parser.feed(rest);
+                REQUIRE(step);
+                rest = rest.subspan(step->consumed_bytes);
+            }
+            CHECK(parser.started());
+        }
+        CHECK(parser.done());
+        parser.next_message();
+        CHECK_FALSE(parser.started());
+    }
+
     TEST_CASE("an error is final") {
         Parser parser{Parser::role::request};
         const auto first = parser.feed(bytes_of("GET / HTTP/1.1\n"));
