@@ -2,9 +2,9 @@
 """Whether every client contestant does the work it is measured by: self_check.py BUILD-DIRECTORY.
 
 Each makes its checks against an nginx of this program, plain and over TLS, one at a time and many at once. Counts and
-bytes have to be right, also where a site answers in pieces, with another status, or not all of it; nginx's log tells whether TLS sessions were resumed when they should be, and not when they
-should not; and a certificate of somebody else's authority, or for another host, has to be refused. The last line counts
-what held and what did not.
+bytes have to be right, also where a site answers in pieces, with another status, or not all of it; nginx's log tells
+whether TLS sessions were resumed when they should be, and not when they should not; and a certificate of somebody
+else's authority, or for another host, has to be refused. The last line counts what held and what did not.
 """
 
 import contextlib
