@@ -57,6 +57,10 @@ struct FileState {
     bool ending = false;  // an end of the stream or an error was announced, for which there is no other edge
 };
 
+/// Few, so that what is received in a turn, and the frames of those that wait for it, are still in the cache when its
+/// tasks send their answers.
+constexpr std::size_t most_events = 16;
+
 constexpr std::size_t block_files = 64;
 using FileBlock = std::array<FileState, block_files>;
 
@@ -103,7 +107,7 @@ class EpollDriver final : public Driver {
     bool nanoseconds_ = true;                        // epoll_pwait2, Linux 5.11
     std::vector<std::unique_ptr<FileBlock>> files_;  // blocks: growing moves no list, for they are worked on meanwhile
     Waiters cancelled_;
-    std::array<epoll_event, 256> events_{};
+    std::array<epoll_event, most_events> events_{};
 };
 
 bool writes(const operation& op) noexcept {
