@@ -64,20 +64,24 @@ void SocketRecord::arm() noexcept {
     executor().driver().submit(borrowing_);
 }
 
-void SocketRecord::keep(BufferSlice&& slice) {
-    if (has_slice()) {
+void SocketRecord::keep_for_later(BufferSlice&& slice) noexcept {
+    try {
         later_slices_.push_back(std::move(slice));
-    } else {
-        next_slice_ = std::move(slice);
+    } catch (const std::bad_alloc&) {
+        // These bytes are lost, so nothing that comes behind them may be taken for what follows.
+        ended_ = -ENOMEM;
+        if (borrowing_.more) executor().driver().cancel(borrowing_);
     }
 }
 
 BufferSlice SocketRecord::take_slice() noexcept {
     BufferSlice slice = std::move(next_slice_);
-    if (!later_slices_.empty()) next_slice_ = std::move(later_slices_[first_later_++]);
-    if (first_later_ == later_slices_.size()) {
-        later_slices_.clear();
-        first_later_ = 0;
+    if (!later_slices_.empty()) {
+        next_slice_ = std::move(later_slices_[first_later_++]);
+        if (first_later_ == later_slices_.size()) {
+            later_slices_.clear();
+            first_later_ = 0;
+        }
     }
     return slice;
 }
@@ -87,12 +91,12 @@ void SocketRecord::received(operation& op) noexcept {
     if (op.result > 0) {
         BufferSlice slice{self.executor().driver().buffers(), static_cast<std::uint16_t>(op.buffer_id),
                           static_cast<std::size_t>(op.result)};
-        try {
-            if (self.is_open() && !self.ended()) self.keep(std::move(slice));
-        } catch (const std::bad_alloc&) {
-            // These bytes are lost, so nothing that comes behind them may be taken for what follows.
-            self.ended_ = -ENOMEM;
-            if (op.more) self.executor().driver().cancel(op);
+        if (self.is_open() && !self.ended()) {
+            if (self.has_slice()) {
+                self.keep_for_later(std::move(slice));
+            } else {
+                self.next_slice_ = std::move(slice);
+            }
         }
     } else if (op.result == -ENOBUFS) {
         self.starved_ = true;
@@ -221,11 +225,11 @@ receiving::~receiving() {
 bool receiving::begin(torc::detail::task_state& task) noexcept {
     task_ = &task;
     if (socket_ == nullptr || !socket_->is_open()) {
-        refused_ = make_error_code(errc::closed);
+        refused_ = errc::closed;
         return false;
     }
     if (socket_->reader_ != nullptr) {
-        refused_ = make_error_code(errc::busy);
+        refused_ = errc::busy;
         return false;
     }
     if (!enter(task)) return false;
@@ -287,28 +291,30 @@ void receiving::cancel() noexcept {
     }
 }
 
-std::error_code receiving::settle() {
-    if (refused_) return refused_;
+bool receiving::settle() {
+    if (refused_ != errc{}) return false;
     if (socket_ != nullptr && socket_->reader_ == this) socket_->reader_ = nullptr;
     throw_if_cancelled();
-    if (direct_ && result > 0) return {};
-    if (socket_ == nullptr) return make_error_code(errc::closed);
-    if (!direct_ && socket_->has_slice()) return {};
+    if (direct_ && result > 0) return true;
+    if (socket_ == nullptr) {
+        refused_ = errc::closed;
+        return false;
+    }
+    if (!direct_ && socket_->has_slice()) return true;
     if (direct_ && result == -ECANCELED && cancel_requested) throw torc::cancelled{};
-    const int ended = direct_ ? result : socket_->ended_;
-    return ended < 0 ? kernel_code(ended) : std::error_code{};
+    if (!direct_) result = socket_->ended_;
+    return result >= 0;
 }
 
-Error receiving::error(std::error_code code) const {
-    Error error{code, phase::none, "receive"};
+Error receiving::error() const {
+    Error error{refused_ != errc{} ? make_error_code(refused_) : kernel_code(result), phase::none, "receive"};
     if (socket_ != nullptr && !socket_->peer().empty()) error.with_peer(socket_->peer().to_string());
     return error;
 }
 
-torc::result<std::size_t> receive_awaitable::take() {
-    if (const std::error_code code = settle()) return std::unexpected{error(code)};
+std::size_t receive_awaitable::received() noexcept {
     if (direct_) return static_cast<std::size_t>(operation::result);
-    if (!socket_->has_slice()) return std::size_t{0};
+    if (!socket_->has_slice()) return 0;
     // Bytes that a borrowing receive brought earlier come first.
     BufferSlice& first = socket_->next_slice_;
     const std::size_t count = std::min<std::size_t>(first.size(), length);
@@ -319,22 +325,28 @@ torc::result<std::size_t> receive_awaitable::take() {
 }
 
 std::size_t receive_awaitable::await_resume() {
-    auto taken = take();
-    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
-    return *taken;
+    if (!settle()) torc::detail::throw_error(error(), task_);
+    return received();
 }
 
-torc::result<BufferSlice> slice_awaitable::take() {
-    if (const std::error_code code = settle()) return std::unexpected{error(code)};
+torc::result<std::size_t> receive_awaitable::take() {
+    if (!settle()) return std::unexpected{error()};
+    return received();
+}
+
+BufferSlice slice_awaitable::received() noexcept {
     if (direct_) return BufferSlice{std::move(own_), static_cast<std::size_t>(operation::result)};
-    if (!socket_->has_slice()) return BufferSlice{};
     return socket_->take_slice();
 }
 
 BufferSlice slice_awaitable::await_resume() {
-    auto taken = take();
-    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
-    return std::move(*taken);
+    if (!settle()) torc::detail::throw_error(error(), task_);
+    return received();
+}
+
+torc::result<BufferSlice> slice_awaitable::take() {
+    if (!settle()) return std::unexpected{error()};
+    return received();
 }
 
 send_awaitable::send_awaitable(SocketRecord* socket, std::span<const std::byte> bytes) noexcept
@@ -352,13 +364,14 @@ send_awaitable::~send_awaitable() {
 bool send_awaitable::begin(torc::detail::task_state& task) noexcept {
     task_ = &task;
     if (socket_ == nullptr || !socket_->is_open()) {
-        refused_ = make_error_code(errc::closed);
+        refused_ = errc::closed;
     } else if (socket_->writer_ != nullptr) {
-        refused_ = make_error_code(errc::busy);
+        refused_ = errc::busy;
     } else if (socket_->output_broken_) {
-        refused_ = kernel_code(-EPIPE);
+        operation::result = -EPIPE;
+        return false;
     }
-    if (refused_ || !enter(task)) return false;
+    if (refused_ != errc{} || !enter(task)) return false;
     if (left_.empty()) {
         leave();
         return false;
@@ -396,24 +409,33 @@ void send_awaitable::part() noexcept { std::exchange(socket_, nullptr)->writer_ 
 
 void send_awaitable::cancel() noexcept { socket_->executor().driver().cancel(*this); }
 
-torc::result<void> send_awaitable::take() {
-    auto failed = [this](std::error_code code) {
-        Error error{code, phase::send, "send"};
-        if (socket_ != nullptr && !socket_->peer().empty()) error.with_peer(socket_->peer().to_string());
-        return std::unexpected{std::move(error)};
-    };
-    if (refused_) return failed(refused_);
+bool send_awaitable::settle() {
+    if (refused_ != errc{}) return false;
     if (socket_ != nullptr && socket_->writer_ == this) socket_->writer_ = nullptr;
     throw_if_cancelled();
-    if (left_.empty()) return {};
-    if (socket_ == nullptr) return failed(make_error_code(errc::closed));
+    if (left_.empty() && operation::result >= 0) return true;
+    if (socket_ == nullptr) {
+        refused_ = errc::closed;
+        return false;
+    }
     if (cancel_requested && (operation::result == -ECANCELED || operation::result > 0)) throw torc::cancelled{};
-    return failed(kernel_code(operation::result));
+    return false;
+}
+
+Error send_awaitable::error() const {
+    const std::error_code code = refused_ != errc{} ? make_error_code(refused_) : kernel_code(operation::result);
+    Error error{code, phase::send, "send"};
+    if (socket_ != nullptr && !socket_->peer().empty()) error.with_peer(socket_->peer().to_string());
+    return error;
 }
 
 void send_awaitable::await_resume() {
-    auto taken = take();
-    if (!taken) torc::detail::throw_error(std::move(taken).error(), task_);
+    if (!settle()) torc::detail::throw_error(error(), task_);
+}
+
+torc::result<void> send_awaitable::take() {
+    if (!settle()) return std::unexpected{error()};
+    return {};
 }
 
 side_awaitable::side_awaitable(op_kind what, SocketRecord& socket) noexcept

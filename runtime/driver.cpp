@@ -64,7 +64,7 @@ void Driver::cancel(operation& op) noexcept {
 operation* Driver::peek_queued() noexcept {
     while (queue_head_ != nullptr) {
         operation& head = *queue_head_;
-        choose_failing(head);
+        if (fail_at_ > statistics_.submitted && failing_ == nullptr) choose_failing(head);
         int result = head.cancel_requested ? -ECANCELED : 0;
         if (&head == failing_ && head.kind != op_kind::close) result = -failure_;
         const bool survives = head.link == op_link::hard && head.chain != nullptr;
@@ -89,7 +89,6 @@ operation* Driver::peek_queued() noexcept {
 
 /// Finds out whether one of a chain's records is the one that is to fail.
 void Driver::choose_failing(operation& first) noexcept {
-    if (fail_at_ <= statistics_.submitted || failing_ != nullptr) return;
     std::uint64_t number = statistics_.submitted;
     for (operation* op = &first; op != nullptr; op = op->chain) {
         if (++number != fail_at_) continue;

@@ -234,13 +234,14 @@ void UringDriver::enter(Clock::time_point deadline) {
 }
 
 void UringDriver::deliver() noexcept {
+    unsigned head = 0;
     io_uring_cqe* cqe = nullptr;
-    // Only what is there: liburing would enter the kernel for what came meanwhile, which the next turn does.
-    while (io_uring_cq_ready(&ring_) > 0 && io_uring_peek_cqe(&ring_, &cqe) == 0) {
+    // Only what is there: io_uring_peek_cqe would enter the kernel for what came meanwhile, which the next turn does.
+    io_uring_for_each_cqe(&ring_, head, cqe) {
         const std::uint64_t user_data = cqe->user_data;
         const int result = cqe->res;
         const unsigned flags = cqe->flags;
-        io_uring_cqe_seen(&ring_, cqe);
+        io_uring_cq_advance(&ring_, 1);
         if (user_data > tag_last) {
             deliver(*reinterpret_cast<operation*>(user_data), result, flags);
         } else if (user_data == tag_wake) {

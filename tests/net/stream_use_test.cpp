@@ -254,6 +254,7 @@ TEST_CASE("a send that was cut leaves a hole, and the stream says so from then o
         CHECK(cut);
         CHECK(stream->record().output_broken());
         CHECK(co_await code_of(discard(stream->send("x"))) == std::errc::broken_pipe);
+        CHECK(co_await code_of(discard(stream->send(""))) == std::errc::broken_pipe);
         stream.reset();
         const std::string received = co_await read_slices(pair.server, big.size());
         CHECK(received.size() < big.size());

@@ -56,7 +56,7 @@ class SocketRecord final : public close_record {
 
     [[nodiscard]] bool has_slice() const noexcept { return !next_slice_.empty(); }
     [[nodiscard]] bool ended() const noexcept { return ended_ <= 0; }
-    void keep(BufferSlice&& slice);
+    void keep_for_later(BufferSlice&& slice) noexcept;
     [[nodiscard]] BufferSlice take_slice() noexcept;
     void arm() noexcept;
     static void received(operation& op) noexcept;
@@ -103,9 +103,9 @@ class receiving : public torc::detail::leaf, protected operation {
     receiving(receiving&& other) noexcept;
     ~receiving();
 
-    /// Throws `cancelled`; gives the error if that is how it ended; else the bytes that are there to take.
-    [[nodiscard]] std::error_code settle();
-    [[nodiscard]] Error error(std::error_code code) const;
+    /// Throws `cancelled`; says whether it ended without an `error`, with bytes or the end of the stream.
+    [[nodiscard]] bool settle();
+    [[nodiscard]] Error error() const;
 
     bool direct_ = false;  // it was received by this operation itself, not by the record's
     bool woken_ = false;   // its task is ready; until that has run, the socket's reading side is still taken
@@ -120,7 +120,7 @@ class receiving : public torc::detail::leaf, protected operation {
     void part() noexcept;
     static void completed(operation& op) noexcept;
 
-    std::error_code refused_;
+    errc refused_{};
 };
 
 /// Receives into the caller's memory. See SocketStream::receive.
@@ -129,6 +129,9 @@ class [[nodiscard]] receive_awaitable final : public receiving {
     receive_awaitable(SocketRecord* socket, std::span<std::byte> buffer) noexcept : receiving(socket, buffer) {}
     std::size_t await_resume();
     torc::result<std::size_t> take();  ///< for as_result
+
+   private:
+    std::size_t received() noexcept;
 };
 
 /// Receives a borrowed slice. See SocketStream::receive.
@@ -137,6 +140,9 @@ class [[nodiscard]] slice_awaitable final : public receiving {
     explicit slice_awaitable(SocketRecord* socket) noexcept : receiving(socket, {}) {}
     BufferSlice await_resume();
     torc::result<BufferSlice> take();  ///< for as_result
+
+   private:
+    BufferSlice received() noexcept;
 };
 
 /// Sends all of the caller's memory. See SocketStream::send.
@@ -163,10 +169,13 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     void part() noexcept;
     static void completed(operation& op) noexcept;
 
+    [[nodiscard]] bool settle();
+    [[nodiscard]] Error error() const;
+
     bool begun_ = false;  // the kernel took a part
+    errc refused_{};
     SocketRecord* socket_;
     std::span<const std::byte> left_;
-    std::error_code refused_;
 };
 
 /// An operation of the socket that neither receives nor sends, such as a shutdown: one that soon ends by itself, so
