@@ -13,9 +13,9 @@
 // with their await.
 //
 // The borrowing receive is multishot while `keep_receiving_` is set. It ends by itself when the executor's buffers run
-// out (the next slice then brings its own memory, and the one after it borrows again), and is cancelled when slices
-// pile up because nobody takes them; the next receive arms it again. So a slow reader holds a bounded number of
-// buffers.
+// out: the next slice then waits for one or, where that is hopeless or has failed a few times, brings its own memory.
+// It is cancelled when slices pile up because nobody takes them; the next receive arms it again. So a slow reader holds
+// a bounded number of buffers.
 //
 // Closing shuts nothing down first: once the terminal completions have come nobody else holds the socket, so closing it
 // sends the FIN; and the kernel runs every shutdown operation on a worker thread.
@@ -24,6 +24,7 @@ namespace torc::net {
 namespace {
 
 constexpr std::size_t most_later_slices = 7;
+constexpr int most_tries_to_borrow = 8;
 constexpr std::size_t own_memory_bytes = 16 * 1024;
 constexpr std::size_t most_at_once_bytes = std::size_t{1} << 30;
 
@@ -59,9 +60,13 @@ void SocketRecord::set_farewell(std::span<const std::byte> bytes) {
     closing_->farewell.assign(bytes.begin(), bytes.end());
 }
 
-void SocketRecord::arm() noexcept {
+/// False if a slice should rather bring its own memory.
+bool SocketRecord::arm() noexcept {
     borrowing_.multishot = keep_receiving_;
-    executor().driver().submit(borrowing_);
+    Driver& driver = executor().driver();
+    if (found_no_buffer_ > 0) return found_no_buffer_ < most_tries_to_borrow && driver.submit_when_lent(borrowing_);
+    driver.submit(borrowing_);
+    return true;
 }
 
 void SocketRecord::keep_for_later(BufferSlice&& slice) noexcept {
@@ -89,6 +94,7 @@ BufferSlice SocketRecord::take_slice() noexcept {
 void SocketRecord::received(operation& op) noexcept {
     SocketRecord& self = *static_cast<borrowing_receive&>(op).owner;
     if (op.result > 0) {
+        self.found_no_buffer_ = 0;
         BufferSlice slice{self.executor().driver().buffers(), static_cast<std::uint16_t>(op.buffer_id),
                           static_cast<std::size_t>(op.result)};
         if (self.is_open() && !self.ended()) {
@@ -99,7 +105,7 @@ void SocketRecord::received(operation& op) noexcept {
             }
         }
     } else if (op.result == -ENOBUFS) {
-        self.starved_ = true;
+        ++self.found_no_buffer_;
     } else if (op.result != -ECANCELED) {
         self.ended_ = op.result;
     }
@@ -238,17 +244,19 @@ bool receiving::begin(torc::detail::task_state& task) noexcept {
         return false;
     }
     socket_->reader_ = this;
-    if (socket_->borrowing_.state == op_state::idle) start();
+    const op_state borrowing = socket_->borrowing_.state;
+    if (borrowing == op_state::idle) start();
+    // It has memory; when the other one has ended it is started.
+    if (borrowing == op_state::waiting_for_buffer && length != 0) {
+        socket_->executor().driver().cancel(socket_->borrowing_);
+    }
     return true;
 }
 
 void receiving::start() noexcept {
-    const bool wants_slice = length == 0;
-    if (wants_slice && !socket_->starved_) {
-        socket_->arm();
-        return;
-    }
-    if (wants_slice) {
+    if (length == 0) {
+        if (socket_->arm()) return;
+        socket_->found_no_buffer_ = 0;
         own_.reset(new (std::nothrow) std::byte[own_memory_bytes]);
         if (own_ == nullptr) {
             direct_ = true;
@@ -258,7 +266,6 @@ void receiving::start() noexcept {
         }
         address = own_.get();
         length = own_memory_bytes;
-        socket_->starved_ = false;
     }
     direct_ = true;
     file = &socket_->file_;

@@ -5,10 +5,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 
 #include <torc/runtime/assert.hpp>
 #include <torc/runtime/error.hpp>
@@ -16,10 +18,23 @@
 #include "drivers.hpp"
 
 // Theory of operation. What all drivers share: the queue of submitted chains (linked by `next` through their first
-// records, so that a chain is started whole or not at all), the one place where an operation ends, and the choice of
-// driver at the start of an executor.
+// records, so that a chain is started whole or not at all), the receives that wait for a buffer, the one place where an
+// operation ends, and the choice of driver at the start of an executor.
+//
+// When all buffers are lent, a receive that waits for the next one is cheaper than one with memory of its own: less is
+// under way at once, and it stays in the cache. But who has the buffers may keep them, say for a peer that does not
+// read. So no more receives wait than have a prospect of a buffer, going by how many were given back of late.
 
 namespace torc {
+namespace {
+
+/// In what time buffers given back are counted.
+constexpr Clock::duration lately = std::chrono::milliseconds{2};
+
+/// Receives that cease to wait for a buffer in one turn, because few come back: each is going to bring its own memory.
+constexpr std::size_t most_let_go = 16;
+
+}  // namespace
 
 const char* to_string(op_kind kind) noexcept {
     switch (kind) {
@@ -46,10 +61,67 @@ void Driver::submit(operation& first) noexcept {
         op->cancel_requested = false;
         op->done_bytes = 0;
     }
+    queue(first);
+    if (hears_submissions_) submitted(first);
+}
+
+void Driver::queue(operation& first) noexcept {
+    first.state = op_state::queued;
     first.next = nullptr;
     (queue_tail_ != nullptr ? queue_tail_->next : queue_head_) = &first;
     queue_tail_ = &first;
-    if (hears_submissions_) submitted(first);
+}
+
+bool Driver::submit_when_lent(operation& op) noexcept {
+    TORC_ASSERT(op.state == op_state::idle && op.select_buffer && op.chain == nullptr,
+                "only a receive that borrows waits for a buffer");
+    if (buffers_.lent() == buffers_.count()) {
+        count_given_back(now());
+        if (statistics_.waiting_for_buffer >= most_waiting()) return false;
+    }
+    op.state = op_state::waiting_for_buffer;
+    op.cancel_requested = false;
+    waiting_.push(op);
+    ++statistics_.waiting_for_buffer;
+    return true;
+}
+
+void Driver::count_given_back(Clock::time_point present) noexcept {
+    const Clock::duration passed = present - counted_at_;
+    if (passed < lately) return;
+    const std::uint64_t before = std::exchange(counted_, buffers_.returned());
+    given_back_lately_ =
+        (counted_ - before) * static_cast<std::uint64_t>(lately.count()) / static_cast<std::uint64_t>(passed.count());
+    counted_at_ = present;
+}
+
+void Driver::stop_waiting(operation& op) noexcept {
+    waiting_.remove(op);
+    --statistics_.waiting_for_buffer;
+    queue(op);
+}
+
+Clock::time_point Driver::serve_waiting(Clock::time_point deadline) noexcept {
+    if (waiting_.empty()) return deadline;
+    count_given_back(now());
+    const std::size_t waiting = statistics_.waiting_for_buffer;
+    const std::size_t lendable = buffers_.count() - buffers_.lent();
+    const std::size_t hopeful = lendable + most_waiting();
+    const std::size_t hopeless = waiting > hopeful ? waiting - hopeful : 0;
+    // They come before what was submitted since, which would take the buffers away from them.
+    operation* const others = std::exchange(queue_head_, nullptr);
+    operation* const last_other = std::exchange(queue_tail_, nullptr);
+    for (std::size_t count = lendable + std::min(hopeless, most_let_go); count > 0 && !waiting_.empty(); --count) {
+        stop_waiting(*waiting_.first);
+    }
+    if (others != nullptr) {
+        (queue_tail_ != nullptr ? queue_tail_->next : queue_head_) = others;
+        queue_tail_ = last_other;
+    }
+    if (waiting_.empty()) return deadline;
+    // Not all of them may need the buffer they were called for: those behind them are looked at again at once.
+    const bool again = lendable > 0 || hopeless > most_let_go;
+    return again ? Clock::time_point::min() : std::min(deadline, counted_at_ + lately);
 }
 
 void Driver::submitted(operation&) noexcept {}
@@ -58,6 +130,7 @@ void Driver::cancel(operation& op) noexcept {
     if (op.state == op_state::idle) return;
     if (!op.cancel_requested) ++statistics_.cancels_requested;
     op.cancel_requested = true;
+    if (op.state == op_state::waiting_for_buffer) stop_waiting(op);
     if (op.state == op_state::in_flight) cancel_in_flight(op);
 }
 

@@ -33,26 +33,9 @@
 namespace torc::detail {
 namespace {
 
-struct Waiters {
-    operation* first = nullptr;
-    operation* last = nullptr;
-
-    void push(operation& op) noexcept {
-        op.next = nullptr;
-        op.previous = last;
-        (last != nullptr ? last->next : first) = &op;
-        last = &op;
-    }
-    void remove(operation& op) noexcept {
-        (op.previous != nullptr ? op.previous->next : first) = op.next;
-        (op.next != nullptr ? op.next->previous : last) = op.previous;
-        op.next = op.previous = nullptr;
-    }
-};
-
 struct FileState {
-    Waiters read;
-    Waiters write;
+    operation_list read;
+    operation_list write;
     bool registered = false;
     bool ending = false;  // an end of the stream or an error was announced, for which there is no other edge
 };
@@ -86,7 +69,7 @@ class EpollDriver final : public Driver {
     std::optional<int> attempt_accept(operation& op) noexcept;
     std::optional<int> attempt_receive(operation& op, int& buffer_id) noexcept;
     std::optional<int> attempt_send(operation& op) noexcept;
-    void retry(Waiters& waiters) noexcept;
+    void retry(operation_list& waiters) noexcept;
     void wait_for(operation& op) noexcept;
     void forget(int fd) noexcept;
     int wait_events(Clock::time_point deadline);
@@ -106,7 +89,7 @@ class EpollDriver final : public Driver {
     int wake_fd_ = -1;
     bool nanoseconds_ = true;                        // epoll_pwait2, Linux 5.11
     std::vector<std::unique_ptr<FileBlock>> files_;  // blocks: growing moves no list, for they are worked on meanwhile
-    Waiters cancelled_;
+    operation_list cancelled_;
     std::array<epoll_event, most_events> events_{};
 };
 
@@ -166,7 +149,7 @@ void EpollDriver::cancel_in_flight(operation& op) noexcept {
     if (op.file == nullptr || op.file->value < 0) return;
     FileState* const state = known_state_of(op.file->value);
     if (state == nullptr) return;
-    Waiters& waiters = writes(op) ? state->write : state->read;
+    operation_list& waiters = writes(op) ? state->write : state->read;
     const operation* at = waiters.first;
     while (at != nullptr && at != &op) at = at->next;
     if (at == nullptr) return;
@@ -176,12 +159,13 @@ void EpollDriver::cancel_in_flight(operation& op) noexcept {
 
 void EpollDriver::turn(Clock::time_point deadline) {
     delivered_ = false;
+    deadline = serve_waiting(deadline);
     while (operation* const first = peek_queued()) {
         take_queued();
         for (operation* op = first; op != nullptr; op = op->chain) start(*op);
         run(*first);
     }
-    while (cancelled_.first != nullptr) {
+    while (!cancelled_.empty()) {
         operation& op = *cancelled_.first;
         cancelled_.remove(op);
         if (op.kind == op_kind::poll) forget(op.file->value);
@@ -225,7 +209,7 @@ int EpollDriver::wait_events(Clock::time_point deadline) {
     return count;
 }
 
-void EpollDriver::retry(Waiters& waiters) noexcept {
+void EpollDriver::retry(operation_list& waiters) noexcept {
     // Completions only make tasks ready, so nothing joins the list meanwhile but what waits again at its end.
     const operation* const last = waiters.last;
     for (operation* op = waiters.first; op != nullptr;) {
@@ -291,7 +275,7 @@ void EpollDriver::wait_for(operation& op) noexcept {
 /// Ends the registration of a descriptor that is not ours once nothing waits on it.
 void EpollDriver::forget(int fd) noexcept {
     FileState* const state = known_state_of(fd);
-    if (state == nullptr || !state->registered || state->read.first != nullptr || state->write.first != nullptr) return;
+    if (state == nullptr || !state->registered || !state->read.empty() || !state->write.empty()) return;
     ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr);
     state->registered = state->ending = false;
 }

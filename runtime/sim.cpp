@@ -135,6 +135,7 @@ std::string left_behind(const Statistics& after, std::ptrdiff_t frames, std::siz
     count(after.open_descriptors, "open descriptors");
     count(sockets, "open sockets");
     count(after.buffers_lent, "buffers lent");
+    count(after.waiting_for_buffer, "receives waiting for a buffer");
     count(after.timers, "timers armed");
     count(after.open_closes, "closes under way");
     count(std::max<std::ptrdiff_t>(frames, 0), "coroutine frames");

@@ -125,6 +125,7 @@ void SimDriver::turn(Clock::time_point deadline) {
     // What the tasks did since the last turn, as far as it can be seen from here.
     agenda_.count(static_cast<std::uint64_t>(agenda_.now().time_since_epoch().count()));
     if (const Executor* const executor = Executor::current()) agenda_.count(executor->statistics().resumes);
+    deadline = serve_waiting(deadline);
     take_chains();
     // Running tasks takes a moment, so that time passes for one that only polls.
     agenda_.advance(agenda_.now() + Clock::duration{1 + static_cast<Clock::rep>(random.below(longest_turn.count()))});

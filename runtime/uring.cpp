@@ -195,8 +195,9 @@ void UringDriver::lend_buffers() noexcept {
 void UringDriver::turn(Clock::time_point deadline) {
     delivered_ = false;
     cancel_again();
+    deadline = serve_waiting(deadline);
+    lend_buffers();  // before anything is submitted that could want one
     fill_queue();
-    lend_buffers();
     enter(delivered_ || has_queued() ? Clock::time_point::min() : deadline);
     deliver();
 }

@@ -185,6 +185,45 @@ TEST_CASE("more connections than buffers: everybody still reads everything, and 
         options);
 }
 
+TEST_CASE("a receive that waits for a buffer can be cancelled, loses nothing, and its stream can be closed") {
+    const std::string text = pattern(40'000);
+    PeerServer server{[&](int fd) { peer::write_all(fd, text); }};
+    torc::ExecutorOptions options;
+    options.buffer_count = 2;
+    options.buffer_bytes = 64;
+    int waited = 0;
+    for (int round = 0; round < 20; ++round) {
+        run_clean(
+            [&]() -> task<> {
+                // Giving many buffers back raises hopes; then all are held.
+                TcpStream busy = co_await TcpStream::connect(server.address());
+                {
+                    TcpStream other = co_await TcpStream::connect(server.address());
+                    for (int slices = 0; slices < 500; ++slices) {
+                        BufferSlice slice = co_await busy.receive();
+                        if (slices < 20) co_await other.receive();  // finds none: from now on they are counted
+                    }
+                }
+                std::vector<BufferSlice> held;
+                while (held.size() < 10 && torc::Executor::here().statistics().buffers_lent < 2) {
+                    held.push_back(co_await busy.receive());
+                }
+                co_await torc::sleep_for(milliseconds{3});
+                TcpStream starved = co_await TcpStream::connect(server.address());
+                const auto in_time = co_await as_result(with_timeout(milliseconds{1}, starved.receive()));
+                if (torc::Executor::here().statistics().waiting_for_buffer > 0) ++waited;
+                if (round % 2 == 0) co_return;
+                std::string all;
+                if (in_time) all = text_of(in_time->bytes());
+                if (round % 4 == 1) all += co_await read_into(starved, 100, 100);  // with memory of its own
+                held.clear();
+                CHECK(all + co_await read_slices(starved, text.size() - all.size()) == text);
+            },
+            options);
+    }
+    CHECK(waited > 0);
+}
+
 TEST_CASE("a receive that is cancelled as bytes arrive loses none of them") {
     const std::string text = pattern(200);
     for (const bool borrowed : {true, false}) {

@@ -57,6 +57,7 @@ class leak_check {
         CHECK_MESSAGE(after.open_closes == 0, "no close is under way");
         CHECK_MESSAGE(after.timers == 0, "no timer is armed");
         CHECK_MESSAGE(after.buffers_lent == 0, "no buffer is lent");
+        CHECK_MESSAGE(after.waiting_for_buffer == 0, "nothing waits for a buffer");
     }
 
    private:

@@ -58,7 +58,7 @@ class SocketRecord final : public close_record {
     [[nodiscard]] bool ended() const noexcept { return ended_ <= 0; }
     void keep_for_later(BufferSlice&& slice) noexcept;
     [[nodiscard]] BufferSlice take_slice() noexcept;
-    void arm() noexcept;
+    [[nodiscard]] bool arm() noexcept;
     static void received(operation& op) noexcept;
     void go_on_closing() noexcept;
     void submit_close_chain() noexcept;
@@ -80,9 +80,9 @@ class SocketRecord final : public close_record {
     std::uint32_t first_later_ = 0;
     std::uint32_t side_operations_ = 0;
     std::unique_ptr<Closing> closing_;
-    int ended_ = 1;  // what ended the stream: 0 or a negative errno; 1 while it goes on
+    int ended_ = 1;                     // what ended the stream: 0 or a negative errno; 1 while it goes on
+    std::uint8_t found_no_buffer_ = 0;  // how often in a row the borrowing receive did not
     bool keep_receiving_ = true;
-    bool starved_ = false;  // the executor had no buffer left: the next slice brings its own memory
     bool output_broken_ = false;
     bool close_submitted_ = false;
 };

@@ -36,12 +36,15 @@ class BufferPool {
 
     /// Buffers now in the hands of slices.
     [[nodiscard]] std::size_t lent() const noexcept { return lent_; }
+    /// Buffers that slices gave back, ever.
+    [[nodiscard]] std::uint64_t returned() const noexcept { return returned_; }
 
    private:
     friend class BufferSlice;
     std::size_t count_;
     std::size_t buffer_bytes_;
     std::size_t lent_ = 0;
+    std::uint64_t returned_ = 0;
     std::unique_ptr<std::byte[]> memory_;
     std::vector<std::uint16_t> free_;  // never grows beyond count_, so giving back never allocates
 };
@@ -86,6 +89,7 @@ class BufferSlice {
     void release() noexcept {
         if (pool_ != nullptr) {
             --pool_->lent_;
+            ++pool_->returned_;
             std::exchange(pool_, nullptr)->give_back(id_);
         }
         own_.reset();

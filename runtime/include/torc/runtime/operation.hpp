@@ -9,6 +9,8 @@
 ///
 ///     idle -> queued -> in_flight -> idle (completed: `complete` was called with `more` unset)
 ///
+/// A receive that borrows may wait for a buffer before it is queued.
+///
 /// A multishot operation calls `complete` any number of times with `more` set before the terminal one. `complete` is
 /// called from the driver's turn, never from `submit` or `cancel`, so it never recurses into its caller.
 namespace torc {
@@ -31,7 +33,7 @@ enum class op_kind : std::uint8_t {
 /// A name for messages: "receive", "connect", ...
 const char* to_string(op_kind kind) noexcept;
 
-enum class op_state : std::uint8_t { idle, queued, in_flight };
+enum class op_state : std::uint8_t { idle, waiting_for_buffer, queued, in_flight };
 
 /// How the next record of a chain depends on this one.
 enum class op_link : std::uint8_t {
@@ -53,7 +55,7 @@ struct operation {
     operation(op_kind what, descriptor* target, void (*done)(operation&) noexcept) noexcept
         : complete(done), file(target), kind(what) {}
 
-    operation* next = nullptr;      ///< the driver's, while queued or in flight
+    operation* next = nullptr;      ///< the driver's, from submission to completion
     operation* previous = nullptr;  ///< likewise
     operation* chain = nullptr;     ///< the record linked behind this one by `link`
     void (*complete)(operation&) noexcept = nullptr;
@@ -73,6 +75,25 @@ struct operation {
     bool whole = false;
     bool more = false;  ///< set in `complete`: not the terminal completion
     bool cancel_requested = false;
+};
+
+/// Operations in order, linked through themselves.
+struct operation_list {
+    operation* first = nullptr;
+    operation* last = nullptr;
+
+    [[nodiscard]] bool empty() const noexcept { return first == nullptr; }
+    void push(operation& op) noexcept {
+        op.next = nullptr;
+        op.previous = last;
+        (last != nullptr ? last->next : first) = &op;
+        last = &op;
+    }
+    void remove(operation& op) noexcept {
+        (op.previous != nullptr ? op.previous->next : first) = op.next;
+        (op.next != nullptr ? op.next->previous : last) = op.previous;
+        op.next = op.previous = nullptr;
+    }
 };
 
 }  // namespace torc
