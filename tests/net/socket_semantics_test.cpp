@@ -259,17 +259,20 @@ TEST_SUITE("socket semantics") {
                 CHECK(bind_failure(Address::any_v6(port), v6_alone) == taken);
                 CHECK(bind_failure(Address::any_v6(port), shared) == taken);
             }
-            {
+            // The other family's port of that number may be another program's just now, but not each time.
+            int beside_v6 = 0;
+            int beside_v4 = 0;
+            for (int tries = 0; tries < 20; ++tries) {
                 const TcpListener v6 = TcpListener::bind(Address::any_v6(0), v6_alone);
-                CHECK(bind_failure(Address::any(v6.local().port())) == "");
-            }
-            {
+                beside_v6 += bind_failure(Address::any(v6.local().port())).empty() ? 1 : 0;
                 const TcpListener one = TcpListener::bind(Address::loopback(0), shared);
                 CHECK(bind_failure(one.local(), shared) == "");
                 CHECK(bind_failure(one.local()) == taken);
                 CHECK(bind_failure(Address::any(one.local().port())) == taken);
-                CHECK(bind_failure(Address::loopback_v6(one.local().port())) == "");
+                beside_v4 += bind_failure(Address::loopback_v6(one.local().port())).empty() ? 1 : 0;
             }
+            CHECK(beside_v6 > 0);
+            CHECK(beside_v4 > 0);
             co_return;
         });
     }
