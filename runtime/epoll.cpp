@@ -122,6 +122,14 @@ std::optional<int> uninterrupted(Call call) noexcept {
     return result_of(returned);
 }
 
+/// Which of these events there are now, 0 for none, or -errno. A signal interrupts poll even where it does not wait;
+/// the edge that this is asked after would be lost with it.
+int readiness(int fd, short events) noexcept {
+    pollfd state{.fd = fd, .events = events, .revents = 0};
+    const std::optional<int> count = uninterrupted([&state] { return ::poll(&state, 1, 0); });
+    return count && *count < 0 ? *count : state.revents;
+}
+
 EpollDriver::EpollDriver(const DriverOptions& options)
     : Driver(options), epoll_fd_(::epoll_create1(EPOLL_CLOEXEC)), wake_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.fd = wake_fd_}};
@@ -297,8 +305,9 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
                 if (errno != EINPROGRESS && errno != EINTR) return -errno;
                 op.done_bytes = 1;  // begun
             }
-            pollfd state{.fd = fd, .events = POLLOUT, .revents = 0};
-            if (::poll(&state, 1, 0) <= 0) return std::nullopt;
+            const int ready = readiness(fd, POLLOUT);
+            if (ready == 0) return std::nullopt;
+            if (ready < 0) return ready;
             int error = 0;
             socklen_t size = sizeof error;
             ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
@@ -320,11 +329,10 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
                        ? 0
                        : -errno;
         case op_kind::poll: {
-            pollfd state{.fd = fd, .events = static_cast<short>(op.flags), .revents = 0};
-            const int ready = ::poll(&state, 1, 0);
+            const int ready = readiness(fd, static_cast<short>(op.flags));
             if (ready == 0) return std::nullopt;
             forget(fd);
-            return ready < 0 ? -errno : state.revents;
+            return ready;
         }
         case op_kind::shutdown: return ::shutdown(fd, op.flags) == 0 ? 0 : -errno;
         case op_kind::close: {
