@@ -77,7 +77,7 @@ std::span<const int> possible_errors(op_kind kind) noexcept {
     static constexpr int sending_message[] = {ENETUNREACH, EPERM, ENOBUFS, ENOMEM};
     static constexpr int setting[] = {ENOPROTOOPT, ENOMEM};
     static constexpr int polling[] = {ENOMEM};
-    static constexpr int shutting_down[] = {ENOTCONN};
+    static constexpr int shutting_down[] = {ENOTCONN, EAGAIN};
     static constexpr int closing[] = {EIO};
     switch (kind) {
         case op_kind::socket: return opening;

@@ -30,6 +30,12 @@
 // operations post.
 
 namespace torc::detail {
+namespace {
+
+/// How often a shutdown is asked for that no thread could be made for.
+constexpr std::uint32_t most_shutdowns = 8;
+
+}  // namespace
 
 io_uring_sqe* UringDriver::entry() noexcept {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
@@ -97,6 +103,10 @@ void UringDriver::fill_queue() noexcept {
         // Links do not span submissions.
         if (io_uring_sq_space_left(&ring_) < length) io_uring_submit(&ring_);
         if (io_uring_sq_space_left(&ring_) < length) return;  // the kernel takes nothing now; the next turn asks again
+        if (first->kind == op_kind::shutdown && !first->file->direct) {
+            if (!shut_down(*first)) return;
+            continue;
+        }
         take_queued();
         if (first->kind == op_kind::socket && first->chain != nullptr && free_slots_.empty()) {
             refuse_chain(*first, -EMFILE);
@@ -107,6 +117,18 @@ void UringDriver::fill_queue() noexcept {
             prepare(*op);
         }
     }
+}
+
+/// Done here and now: the kernel has a worker thread of the process do it, which there may be no right to. False if it
+/// has to wait, because what was submitted before comes first.
+bool UringDriver::shut_down(operation& op) noexcept {
+    TORC_ASSERT(op.chain == nullptr, "a shutdown stands alone");
+    if (io_uring_sq_ready(&ring_) > 0) io_uring_submit(&ring_);
+    if (io_uring_sq_ready(&ring_) > 0) return false;
+    take_queued();
+    start(op);
+    end(op, ::shutdown(op.file->value, op.flags) == 0 ? 0 : -errno);
+    return true;
 }
 
 void UringDriver::prepare(operation& op) noexcept {
@@ -287,6 +309,12 @@ void UringDriver::deliver(operation& op, int result, unsigned flags) noexcept {
         }
         case op_kind::set_option:
             if (!can_.ring_options && result == 0) result = op.result;
+            break;
+        case op_kind::shutdown:
+            // Nobody cancelled it: there was no thread to do it. Signals may have kept the kernel from making one.
+            if (result != -ECANCELED || op.cancel_requested) break;
+            if (++op.done_bytes < most_shutdowns) return prepare_again(op);
+            result = -EAGAIN;
             break;
         default: break;
     }

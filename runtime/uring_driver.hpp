@@ -52,6 +52,7 @@ class UringDriver final : public Driver {
     void cancel_again() noexcept;
     void end(operation& op, int result, int buffer_id = -1) noexcept;
     void fill_queue() noexcept;
+    bool shut_down(operation& op) noexcept;
     void prepare(operation& op) noexcept;
     void prepare_again(operation& op) noexcept {
         ++statistics_.submitted;

@@ -66,7 +66,7 @@ struct operation {
     std::int32_t flags = 0;        ///< MSG_*, POLL*, SHUT_*, by kind
     std::int32_t result = 0;       ///< as a system call in the kernel: negative errno on failure
     std::int32_t buffer_id = -1;   ///< which of the executor's buffers was filled, or -1
-    std::uint32_t done_bytes = 0;  ///< progress of a `whole` send on drivers that have to loop
+    std::uint32_t done_bytes = 0;  ///< progress of a `whole` send, or tries, on drivers that have to loop
     op_kind kind = op_kind::nop;
     op_state state = op_state::idle;
     op_link link = op_link::none;
