@@ -28,6 +28,9 @@
 namespace torc {
 namespace {
 
+/// How long busy tasks may keep a driver from its turn.
+constexpr Clock::duration longest_busy = std::chrono::microseconds{20};
+
 /// In what time buffers given back are counted.
 constexpr Clock::duration lately = std::chrono::milliseconds{2};
 
@@ -83,6 +86,13 @@ bool Driver::submit_when_lent(operation& op) noexcept {
     op.cancel_requested = false;
     waiting_.push(op);
     ++statistics_.waiting_for_buffer;
+    return true;
+}
+
+bool Driver::due(Clock::time_point present) noexcept {
+    // In a simulation time goes on only in turns.
+    if (present < due_at_ && !has_queued() && !simulated()) return false;
+    due_at_ = present + longest_busy;
     return true;
 }
 

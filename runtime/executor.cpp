@@ -112,7 +112,11 @@ void Executor::run_until(Done done) {
         if (done()) return;
         if (plug_due_) pull_plug();
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
-        driver_->turn(busy ? Clock::time_point::min() : timers_.next());
+        if (!busy) {
+            driver_->turn(timers_.next());
+        } else if (driver_->due(turn_began_)) {
+            driver_->turn(Clock::time_point::min());
+        }
     }
 }
 

@@ -38,7 +38,8 @@ std::string said_by(Work work) {
     Forked child{[&] {
         if (!leave_no_threads()) return can_not;
         const int status = run(work());
-        [[maybe_unused]] const int root_again = ::seteuid(0);  // or what counts the lines that ran may not write it down
+        // Otherwise what counts the lines that ran may not write them down.
+        [[maybe_unused]] const int root_again = ::seteuid(0);
         return status;
     }};
     const int status = child.wait();

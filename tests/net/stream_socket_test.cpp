@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <blocking_peer.hpp>
 #include <leak_check.hpp>
 #include <plug.hpp>
@@ -120,6 +121,29 @@ TEST_CASE("sending and receiving go on at once") {
         auto write = [&]() -> task<> { co_await stream.send(text); };
         auto [none, back] = co_await torc::gather(write(), read_slices(stream, text.size()));
         CHECK(back == text);
+    });
+}
+
+TEST_CASE("tasks that are always ready hear of what comes") {
+    std::atomic<bool> go = false;
+    PeerServer server{[&go](int fd) {
+        go.wait(false);
+        peer::write_all(fd, "hello");
+    }};
+    run_clean([&]() -> task<> {
+        TcpStream stream = co_await TcpStream::connect(server.address());
+        bool received = false;
+        auto reader = [&]() -> task<> {
+            CHECK(co_await read_slices(stream, 5) == "hello");
+            received = true;
+        };
+        auto busy = [&]() -> task<> {
+            go = true;
+            go.notify_one();
+            for (int count = 0; !received && count < 10'000'000; ++count) co_await torc::yield();
+            CHECK(received);
+        };
+        co_await torc::gather(reader(), busy());
     });
 }
 

@@ -369,6 +369,22 @@ TEST_CASE("the statistics count what happened") {
     });
 }
 
+TEST_CASE("tasks that are always ready do not enter the kernel all the time") {
+    run_clean([]() -> task<> {
+        Executor& executor = Executor::here();
+        if (executor.driver().simulated()) co_return;  // there, time goes on only in turns
+        const auto began = torc::Clock::now();
+        const std::uint64_t before = executor.statistics().turns;
+        auto busy = []() -> task<> {
+            for (int count = 0; count < 20'000; ++count) co_await torc::yield();
+        };
+        co_await torc::gather(busy(), busy());
+        const auto intervals = (torc::Clock::now() - began) / std::chrono::microseconds{20};
+        const std::uint64_t turns = executor.statistics().turns - before;
+        CHECK(turns <= static_cast<std::uint64_t>(intervals) + 2);
+    });
+}
+
 TEST_CASE("the longest resume is measured on request") {
     const leak_check leaks;
     torc::ExecutorOptions options;

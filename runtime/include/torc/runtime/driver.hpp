@@ -123,6 +123,9 @@ class Driver {
     /// A deadline in the past polls; `Clock::never` waits without one.
     virtual void turn(Clock::time_point deadline) = 0;
 
+    /// Whether busy tasks should let it have its turn: something was queued, or it had none for a while (20 us).
+    [[nodiscard]] bool due(Clock::time_point present) noexcept;
+
     /// Ends the present or the next `turn` early. From any thread.
     virtual void wake() noexcept = 0;
 
@@ -206,6 +209,7 @@ class Driver {
     int failure_ = 0;  // what `failing_` ends with
     operation* queue_head_ = nullptr;
     operation* queue_tail_ = nullptr;
+    Clock::time_point due_at_{};  // at the latest, while tasks are busy
 
     operation_list waiting_;             // receives, for a buffer
     std::size_t given_back_lately_ = 0;  // buffers
