@@ -372,7 +372,6 @@ TEST_CASE("the statistics count what happened") {
 TEST_CASE("tasks that are always ready do not enter the kernel all the time") {
     run_clean([]() -> task<> {
         Executor& executor = Executor::here();
-        if (executor.driver().simulated()) co_return;  // there, time goes on only in turns
         const auto began = torc::Clock::now();
         const std::uint64_t before = executor.statistics().turns;
         auto busy = []() -> task<> {
@@ -381,7 +380,11 @@ TEST_CASE("tasks that are always ready do not enter the kernel all the time") {
         co_await torc::gather(busy(), busy());
         const auto intervals = (torc::Clock::now() - began) / std::chrono::microseconds{20};
         const std::uint64_t turns = executor.statistics().turns - before;
-        CHECK(turns <= static_cast<std::uint64_t>(intervals) + 2);
+        if (executor.driver().simulated()) {
+            CHECK(turns > 1'000);  // there, time goes on only in turns
+        } else {
+            CHECK(turns <= static_cast<std::uint64_t>(intervals) + 2);
+        }
     });
 }
 
