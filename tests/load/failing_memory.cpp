@@ -91,12 +91,20 @@ void* operator new(std::size_t size_bytes) {
 void* operator new(std::size_t size_bytes, const std::nothrow_t&) noexcept {
     return torc::load::fails_now() ? nullptr : std::malloc(size_bytes == 0 ? 1 : size_bytes);
 }
+void* operator new(std::size_t size_bytes, std::align_val_t alignment) {
+    const auto boundary = static_cast<std::size_t>(alignment);
+    const std::size_t whole_bytes = (size_bytes + boundary - 1) / boundary * boundary;
+    void* const memory = torc::load::fails_now() ? nullptr : std::aligned_alloc(boundary, whole_bytes);
+    if (memory == nullptr) throw std::bad_alloc{};
+    return memory;
+}
 void* operator new[](std::size_t size_bytes) { return operator new(size_bytes); }
 void* operator new[](std::size_t size_bytes, const std::nothrow_t& nothrow) noexcept {
     return operator new(size_bytes, nothrow);
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
@@ -106,6 +114,7 @@ extern "C" {
 void* __libc_malloc(std::size_t size_bytes);
 void* __libc_calloc(std::size_t count, std::size_t size_bytes);
 void* __libc_realloc(void* memory, std::size_t size_bytes);
+void* __libc_memalign(std::size_t alignment, std::size_t size_bytes);
 
 void* malloc(std::size_t size_bytes) {
     if (!torc::load::fails_now()) return __libc_malloc(size_bytes);
@@ -119,6 +128,11 @@ void* calloc(std::size_t count, std::size_t size_bytes) {
 }
 void* realloc(void* memory, std::size_t size_bytes) {
     if (!torc::load::fails_now()) return __libc_realloc(memory, size_bytes);
+    errno = ENOMEM;
+    return nullptr;
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size_bytes) {
+    if (!torc::load::fails_now()) return __libc_memalign(alignment, size_bytes);
     errno = ENOMEM;
     return nullptr;
 }

@@ -16,7 +16,8 @@ namespace torc {
 
 class BufferPool {
    public:
-    /// Memory is reserved, not touched: a buffer costs a page only once something was received into it.
+    /// Memory is reserved, not touched: a buffer costs a page only once something was received into it. The first one
+    /// begins with a page.
     BufferPool(std::size_t count, std::size_t buffer_bytes);
 
     [[nodiscard]] std::size_t count() const noexcept { return count_; }
@@ -41,11 +42,14 @@ class BufferPool {
 
    private:
     friend class BufferSlice;
+    struct FreePages {
+        void operator()(std::byte* memory) const noexcept;
+    };
     std::size_t count_;
     std::size_t buffer_bytes_;
     std::size_t lent_ = 0;
     std::uint64_t returned_ = 0;
-    std::unique_ptr<std::byte[]> memory_;
+    std::unique_ptr<std::byte[], FreePages> memory_;
     std::vector<std::uint16_t> free_;  // never grows beyond count_, so giving back never allocates
 };
 
