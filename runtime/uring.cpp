@@ -224,15 +224,7 @@ void UringDriver::turn(Clock::time_point deadline) {
     deliver();
 }
 
-/// Whether the kernel has something for us that only entering it brings: it says so (IORING_SETUP_TASKRUN_FLAG). What
-/// comes just while it is entered may leave the sign behind; then we look too often until the next thing comes.
-bool UringDriver::kernel_waits() const noexcept {
-    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
-}
-
 void UringDriver::enter(Clock::time_point deadline) {
-    // Busy tasks should not pay for looking.
-    if (deadline == Clock::time_point::min() && io_uring_sq_ready(&ring_) == 0 && !kernel_waits()) return;
     ++statistics_.turns;
     int result = 0;
     if (deadline == Clock::never) {

@@ -61,7 +61,6 @@ class UringDriver final : public Driver {
     void prepare_option(operation& op, io_uring_sqe* sqe) noexcept;
     void lend_buffers() noexcept;
     void enter(Clock::time_point deadline);
-    [[nodiscard]] bool kernel_waits() const noexcept;
     void deliver() noexcept;
     void deliver(operation& op, int result, unsigned flags) noexcept;
     void watch_wake() noexcept;

@@ -80,9 +80,8 @@ bool UringDriver::open(const DriverOptions& options, std::string& why_not) {
 /// Gives the errno of what failed, or 0.
 int UringDriver::open_ring(unsigned entries) noexcept {
     constexpr unsigned always = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-    constexpr unsigned deferred =
-        setup_single_issuer | setup_defer_taskrun | setup_submit_all | IORING_SETUP_TASKRUN_FLAG;
-    constexpr unsigned cooperative = setup_submit_all | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    constexpr unsigned deferred = setup_single_issuer | setup_defer_taskrun | setup_submit_all;
+    constexpr unsigned cooperative = setup_submit_all | IORING_SETUP_COOP_TASKRUN;
     int error = EINVAL;
     for (const auto& [allowed, flags] :
          {std::pair{may_.defer_taskrun, deferred}, {may_.coop_taskrun, cooperative}, {true, 0U}}) {
