@@ -147,6 +147,7 @@ EpollDriver::~EpollDriver() {
     ::close(wake_fd_);
 }
 
+/// Nobody reads the counter: with EPOLLET each write is an event of its own.
 void EpollDriver::wake() noexcept {
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(wake_fd_, &one, sizeof one);
@@ -183,11 +184,7 @@ void EpollDriver::turn(Clock::time_point deadline) {
     const int count = wait_events(delivered_ ? Clock::time_point::min() : deadline);
     for (int index = 0; index < count; ++index) {
         const epoll_event& event = events_[static_cast<std::size_t>(index)];
-        if (event.data.fd == wake_fd_) {
-            std::uint64_t ignored = 0;
-            [[maybe_unused]] const ssize_t read = ::read(wake_fd_, &ignored, sizeof ignored);
-            continue;
-        }
+        if (event.data.fd == wake_fd_) continue;
         constexpr std::uint32_t for_both = EPOLLERR | EPOLLHUP;
         FileState& state = state_of(event.data.fd);
         if ((event.events & (EPOLLRDHUP | for_both)) != 0) state.ending = true;

@@ -1,5 +1,6 @@
 #include "uring_driver.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,9 +47,10 @@ io_uring_sqe* UringDriver::entry() noexcept {
     return sqe;
 }
 
+/// One poll for all wake-ups: each write completes it once more. Nobody reads the counter.
 void UringDriver::watch_wake() noexcept {
     io_uring_sqe* const sqe = entry();
-    io_uring_prep_read(sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
+    io_uring_prep_poll_multishot(sqe, wake_fd_, POLLIN);
     sqe->user_data = tag_wake;
 }
 
@@ -260,7 +262,7 @@ void UringDriver::deliver() noexcept {
         if (user_data > tag_last) {
             deliver(*reinterpret_cast<operation*>(user_data), result, flags);
         } else if (user_data == tag_wake) {
-            watch_wake();
+            if ((flags & IORING_CQE_F_MORE) == 0) watch_wake();  // there was no place for it once
         } else if (user_data == tag_cancel && result == -ENOENT) {
             cancel_missed_ = true;  // it has ended, and is off the list or about to be, or it has not begun
         }

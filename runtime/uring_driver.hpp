@@ -73,7 +73,6 @@ class UringDriver final : public Driver {
     operation* cancelling_ = nullptr;  // in flight and asked to end
     bool cancel_missed_ = false;
     int wake_fd_ = -1;
-    std::uint64_t wake_count_ = 0;
     std::vector<std::int32_t> free_slots_;
     io_uring_buf_ring* buffer_ring_ = nullptr;
 };

@@ -4,11 +4,14 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
+#include <thread>
 
 #include <leak_check.hpp>
 #include <steps.hpp>
 
+#include <torc/runtime/event.hpp>
 #include <torc/runtime/io.hpp>
 #include <torc/runtime/scope.hpp>
 
@@ -77,6 +80,28 @@ TEST_SUITE("many waits") {
         });
         CHECK(ended_quickly == 100);
         CHECK(ended == many);
+    }
+
+    TEST_CASE("an executor is woken also after there was no place for the word of a wake-up") {
+        Pipe quick;
+        quick.fill();
+        std::size_t ended = 0;
+        bool posted = false;
+        torc::event woken;
+        run_clean([&]() -> task<> {
+            co_await torc::with_scope([&](scope& here) -> task<> {
+                torc::Executor& executor = torc::Executor::here();
+                for (std::size_t count = 0; count < many; ++count) here.spawn(wait_for(quick, ended));
+                executor.post([&posted] { posted = true; });  // its word comes when the queue is full of their ends
+                while (ended < many) co_await torc::yield();
+                const std::jthread other{[&executor, &woken] {
+                    std::this_thread::sleep_for(std::chrono::milliseconds{10});  // until the executor waits
+                    executor.post([&woken] { woken.set(); });
+                }};
+                co_await woken.wait();
+            });
+        });
+        CHECK(posted);
     }
 
     TEST_CASE("20,000 waits can be cancelled at once") {
