@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes docs/benchmarks.md and its plots of what run.py has written: report.py RESULTS-DIRECTORY DOCS-DIRECTORY
 
-The page is the text of bench/page.md, in which `{{tables WORK}}`, `{{machine}}` and `{{plot NAME}}` stand for what was
-measured. Every cell that was measured is in a table; what was lost is lost there as well.
+The page is the text of bench/page.md, in which `{{tables WORK}}` and `{{machine}}` stand for what was measured. Every cell
+that was measured is in a table; what was lost is lost there as well. `{{ratios WORK}}` are the ratios alone of a second run,
+which lies in RESULTS-DIRECTORY/second.
 """
 
 import json
@@ -80,6 +81,31 @@ def memory_table(cells):
     return table(["what", "whose", "bytes"], rows)
 
 
+def ratios_table(results):
+    """A line for each cell: what torc takes, and of that the others."""
+    cells = results["cells"]
+    if results["work"] == "micro":
+        rows = []
+        for cell in cells:
+            took = {name: one["ns"] for name, one in cell["contestants"].items()}
+            rows.append([cell["step"].replace("_", " "), number(took["torc"]),
+                         *[f"{took[name] / took['torc']:.2f}" if name in took else "" for name in ("asio", "hand")]])
+        return table(["step", "torc, ns", "Asio", "by hand"], rows)
+    others = [name for name in NAMES if any(name in cell["ratios_to_torc"] for cell in cells)
+              and name not in ("torc", "torc-uring")]
+    rows = [[told(cell["numbers"]), number(next(cell["contestants"][name]["cpu_us"] for name in ("torc-uring", "torc")
+                                                if name in cell["contestants"])),
+             *[f"{cell['ratios_to_torc'][name]:.2f}" if name in cell["ratios_to_torc"] else "" for name in others]]
+            for cell in cells]
+    return table([f"CPU of one {cells[0]['unit']}", "torc, io_uring, us", *[NAMES[name] for name in others]], rows)
+
+
+def measured(results):
+    once = results["work"] in ("instructions", "memory")  # counted, so the same each time
+    rounds = "" if once else f", medians of {results['rounds']} rounds or more"
+    return f"Measured on {results['date']}{rounds}.\n\n"
+
+
 def tables(results):
     if results["work"] == "micro":
         return micro_table(results["cells"])
@@ -94,7 +120,7 @@ def machine(results):
     told = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     return (f"{told['cpu']}, {told['cores']} cores, {told['memory_gib']} GiB, {told['system']}, Linux {told['kernel']}, "
-            f"{told['compiler']}; {versions}. Measured on {results['date']}, {results['rounds']} rounds, medians.")
+            f"{told['compiler']}; {versions}.")
 
 
 def plot(results, title, chosen, names, target):
@@ -118,15 +144,21 @@ def plot(results, title, chosen, names, target):
         subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 
+def read(directory):
+    return {file.stem: json.loads(file.read_text()) for file in sorted(directory.glob("*.json"))}
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit("report.py RESULTS-DIRECTORY DOCS-DIRECTORY")
     found, docs = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    results = {file.stem: json.loads(file.read_text()) for file in sorted(found.glob("*.json"))}
+    results = read(found)
     page = (HERE / "page.md").read_text()
     for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
-                            tables(results[work]) if work in results else "Not measured yet.\n")
+                            measured(results[work]) + tables(results[work]) if work in results else "Not measured yet.\n")
+    for work, again in read(found / "second").items():
+        page = page.replace(f"{{{{ratios {work}}}}}", measured(again) + ratios_table(again))
     page = page.replace("{{machine}}", machine(next(iter(results.values()))) if results else "")
     pictures = docs / "plots"
     pictures.mkdir(parents=True, exist_ok=True)
