@@ -262,7 +262,7 @@ void UringDriver::deliver() noexcept {
         if (user_data > tag_last) {
             deliver(*reinterpret_cast<operation*>(user_data), result, flags);
         } else if (user_data == tag_wake) {
-            if ((flags & IORING_CQE_F_MORE) == 0) watch_wake();  // there was no place for it once
+            if ((flags & IORING_CQE_F_MORE) == 0) watch_wake();  // the completion queue was full
         } else if (user_data == tag_cancel && result == -ENOENT) {
             cancel_missed_ = true;  // it has ended, and is off the list or about to be, or it has not begun
         }

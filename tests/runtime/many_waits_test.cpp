@@ -4,8 +4,8 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstddef>
+#include <semaphore>
 #include <thread>
 
 #include <leak_check.hpp>
@@ -25,6 +25,7 @@ using torc::task;
 using namespace torc::test;
 
 constexpr std::size_t many = 20'000;
+constexpr int wakes = 200;  // each finds the executor asleep in its driver or on the way there
 
 class Pipe {
    public:
@@ -94,11 +95,18 @@ TEST_SUITE("many waits") {
                 for (std::size_t count = 0; count < many; ++count) here.spawn(wait_for(quick, ended));
                 executor.post([&posted] { posted = true; });  // its word comes when the queue is full of their ends
                 while (ended < many) co_await torc::yield();
-                const std::jthread other{[&executor, &woken] {
-                    std::this_thread::sleep_for(std::chrono::milliseconds{10});  // until the executor waits
-                    executor.post([&woken] { woken.set(); });
+                std::counting_semaphore<> wanted{0};
+                const std::jthread other{[&] {
+                    for (int count = 0; count < wakes; ++count) {
+                        wanted.acquire();
+                        executor.post([&woken] { woken.set(); });
+                    }
                 }};
-                co_await woken.wait();
+                for (int count = 0; count < wakes; ++count) {
+                    wanted.release();
+                    co_await woken.wait();
+                    woken.reset();
+                }
             });
         });
         CHECK(posted);
