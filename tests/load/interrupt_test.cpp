@@ -291,9 +291,13 @@ struct OnTerminal {
             }
             if (!typed || ::write(terminal, "\3", 1) != 1) ::kill(pid, SIGINT);
         }
+        // The kernel may say that the other side is closed when it found no data a moment before, and data and close
+        // came in between. Only where it says so twice in a row was everything read.
         std::array<char, 4096> piece;
-        for (ssize_t count = 0; (count = ::read(terminal, piece.data(), piece.size())) > 0;) {
-            ended.output.append(piece.data(), static_cast<std::size_t>(count));
+        for (int closed = 0; closed < 2;) {
+            const ssize_t count = ::read(terminal, piece.data(), piece.size());
+            closed = count > 0 ? 0 : closed + 1;
+            if (count > 0) ended.output.append(piece.data(), static_cast<std::size_t>(count));
         }
         int status = 0;
         ::waitpid(pid, &status, 0);
