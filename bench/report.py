@@ -3,11 +3,12 @@
 
 The page is the text of bench/page.md, in which `{{tables WORK}}` and `{{machine}}` stand for what was measured. Every cell
 that was measured is in a table; what was lost is lost there as well. `{{ratios WORK}}` are the ratios alone of a second run,
-which lies in RESULTS-DIRECTORY/second.
+which lies in RESULTS-DIRECTORY/second, and `{{together WORK}}` the medians of all runs, with a third one from .../third.
 """
 
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -91,13 +92,30 @@ def ratios_table(results):
             rows.append([cell["step"].replace("_", " "), number(took["torc"]),
                          *[f"{took[name] / took['torc']:.2f}" if name in took else "" for name in ("asio", "hand")]])
         return table(["step", "torc, ns", "Asio", "by hand"], rows)
-    others = [name for name in NAMES if any(name in cell["ratios_to_torc"] for cell in cells)
-              and name not in ("torc", "torc-uring")]
+    names, rows = ratio_columns([cell["ratios_to_torc"] for cell in cells])
     rows = [[told(cell["numbers"]), number(next(cell["contestants"][name]["cpu_us"] for name in ("torc-uring", "torc")
-                                                if name in cell["contestants"])),
-             *[f"{cell['ratios_to_torc'][name]:.2f}" if name in cell["ratios_to_torc"] else "" for name in others]]
-            for cell in cells]
-    return table([f"CPU of one {cells[0]['unit']}", "torc, io_uring, us", *[NAMES[name] for name in others]], rows)
+                                                if name in cell["contestants"])), *row] for cell, row in zip(cells, rows)]
+    return table([f"CPU of one {cells[0]['unit']}", "torc, io_uring, us", *names], rows)
+
+
+def ratio_columns(ratios):
+    """The heads of the columns, and a row for each of `ratios`."""
+    others = [name for name in NAMES if any(name in each for each in ratios) and name not in ("torc", "torc-uring")]
+    return [NAMES[name] for name in others], [[f"{each[name]:.2f}" if name in each else "" for name in others]
+                                              for each in ratios]
+
+
+def together(runs):
+    """The medians of several runs of the same cells."""
+    cells = runs[0]["cells"]
+    ratios = []
+    for cell in cells:
+        same = [each["ratios_to_torc"] for run in runs for each in run["cells"] if each["numbers"] == cell["numbers"]]
+        ratios.append({name: statistics.median(each[name] for each in same)
+                       for name in same[0] if all(name in each for each in same)})
+    names, rows = ratio_columns(ratios)
+    return table([f"CPU of one {cells[0]['unit']}, of torc's on io_uring", *names],
+                 [[told(cell["numbers"]), *row] for cell, row in zip(cells, rows)])
 
 
 def measured(results):
@@ -157,8 +175,12 @@ def main():
     for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
                             measured(results[work]) + tables(results[work]) if work in results else "Not measured yet.\n")
-    for work, again in read(found / "second").items():
+    second, third = read(found / "second"), read(found / "third")
+    for work, again in second.items():
         page = page.replace(f"{{{{ratios {work}}}}}", measured(again) + ratios_table(again))
+    for work in ("echo", "check", "https", "server"):
+        runs = [run[work] for run in (results, second, third) if work in run]
+        page = page.replace(f"{{{{together {work}}}}}", together(runs) if runs else "Not measured yet.\n")
     page = page.replace("{{machine}}", machine(next(iter(results.values()))) if results else "")
     pictures = docs / "plots"
     pictures.mkdir(parents=True, exist_ok=True)
