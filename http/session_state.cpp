@@ -221,9 +221,9 @@ task<> SessionState::open() {
         if (!usable && names->addresses().empty()) {
             throw described(std::move(usable).error(), phase::resolve, limits.resolve);
         }
+        end_phase(timings.resolve);
     }
     peer = literal ? *literal : names->addresses().front();
-    end_phase(timings.resolve);
 
     connecting.timeout = until(limits.connect) - phase_began_;
     // A request that is sent whole is one write with nothing before it: TCP_NODELAY changes nothing for it, and costs
@@ -405,11 +405,9 @@ task<std::span<const std::byte>> SessionState::read_body(bool for_user) {
         SessionState& session;
         bool good = false;
         ~DropUnlessRead() {
-            session.end_phase(session.timings.body);
             if (!good) session.drop();
         }
     } guard{*this};
-    phase_began_ = Clock::now();
     const Clock::duration idle = options.timeouts.idle;
     for (;;) {
         const std::optional<std::span<const std::byte>> piece = take_piece();
@@ -417,9 +415,10 @@ task<std::span<const std::byte>> SessionState::read_body(bool for_user) {
             guard.good = true;
             co_return *piece;
         }
+        phase_began_ = Clock::now();
         auto received = co_await as_result(with_deadline(until(idle), connection_->transport.receive()));
-        if (!received) throw described(std::move(received).error(), phase::body, idle);
         end_phase(timings.body);
+        if (!received) throw described(std::move(received).error(), phase::body, idle);
         connection_->received = std::move(*received);
         if (!connection_->received.empty()) continue;
         auto finished = connection_->parser.finish();

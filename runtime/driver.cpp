@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <mutex>
 #include <utility>
 
@@ -57,6 +58,16 @@ const char* to_string(op_kind kind) noexcept {
     return "unknown operation";
 }
 
+Clock::time_point Driver::now() const noexcept {
+    return Clock::time_point{std::chrono::steady_clock::now().time_since_epoch()};
+}
+
+Clock::time_point Driver::roughly_now() const noexcept {
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return Clock::time_point{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
+}
+
 void Driver::submit(operation& first) noexcept {
     for (operation* op = &first; op != nullptr; op = op->chain) {
         TORC_ASSERT(op->state == op_state::idle, "an operation record was submitted again before its last completion");
@@ -89,7 +100,8 @@ bool Driver::submit_when_lent(operation& op) noexcept {
     return true;
 }
 
-bool Driver::due(Clock::time_point present) noexcept {
+bool Driver::due() noexcept {
+    const Clock::time_point present = now();
     // In a simulation time goes on only in turns.
     if (present < due_at_ && !has_queued() && !simulated()) return false;
     due_at_ = present + longest_busy;

@@ -54,9 +54,6 @@ class EpollDriver final : public Driver {
 
     void turn(Clock::time_point deadline) override;
     void wake() noexcept override;
-    [[nodiscard]] Clock::time_point now() const noexcept override {
-        return Clock::time_point{std::chrono::steady_clock::now().time_since_epoch()};
-    }
     [[nodiscard]] std::string_view name() const noexcept override { return "epoll"; }
     [[nodiscard]] bool chains_open() const noexcept override { return true; }
 
@@ -195,8 +192,8 @@ void EpollDriver::turn(Clock::time_point deadline) {
 
 int EpollDriver::wait_events(Clock::time_point deadline) {
     ++statistics_.turns;
-    const Clock::time_point present = now();
-    const Clock::duration left = deadline > present ? deadline - present : Clock::duration::zero();
+    const bool timed = deadline != Clock::never && deadline != Clock::time_point::min();
+    const Clock::duration left = timed ? std::max(deadline - now(), Clock::duration::zero()) : Clock::duration::zero();
     const int most = static_cast<int>(events_.size());
     int count = -1;
     if (nanoseconds_) {

@@ -96,7 +96,7 @@ Executor::Running::~Running() {
 void Executor::run_root(detail::task_state& root) {
     RootGroup group;
     root_ = &group;
-    turn_began_ = driver_->now();
+    turn_began_ = driver_->roughly_now();
     group.begin(*this, root);
     run_until([&group] { return group.running() == 0; });
     root_ = nullptr;
@@ -105,18 +105,15 @@ void Executor::run_root(detail::task_state& root) {
 template <class Done>
 void Executor::run_until(Done done) {
     for (;;) {
-        turn_began_ = driver_->now();
-        timers_.fire(turn_began_);
+        if (!timers_.empty()) timers_.fire(driver_->now());
         run_posted();
         run_ready();
         if (done()) return;
         if (plug_due_) pull_plug();
         const bool busy = ready_head_ != nullptr || inbox_.load(std::memory_order_relaxed) != nullptr;
-        if (!busy) {
-            driver_->turn(timers_.next());
-        } else if (driver_->due(turn_began_)) {
-            driver_->turn(Clock::time_point::min());
-        }
+        if (busy && !driver_->due()) continue;
+        driver_->turn(busy ? Clock::time_point::min() : timers_.next());
+        turn_began_ = driver_->roughly_now();
     }
 }
 

@@ -27,6 +27,7 @@ class SimDriver final : public Driver {
     void turn(Clock::time_point deadline) override;
     void wake() noexcept override;
     [[nodiscard]] Clock::time_point now() const noexcept override { return agenda_.now(); }
+    [[nodiscard]] Clock::time_point roughly_now() const noexcept override { return agenda_.now(); }
     [[nodiscard]] std::chrono::system_clock::time_point wall_now() const noexcept override;
     [[nodiscard]] std::string_view name() const noexcept override { return "sim"; }
     [[nodiscard]] bool chains_open() const noexcept override { return options_.chains_open; }

@@ -30,9 +30,6 @@ class UringDriver final : public Driver {
 
     void turn(Clock::time_point deadline) override;
     void wake() noexcept override;
-    [[nodiscard]] Clock::time_point now() const noexcept override {
-        return Clock::time_point{std::chrono::steady_clock::now().time_since_epoch()};
-    }
     [[nodiscard]] std::string_view name() const noexcept override { return "uring"; }
     /// Only a direct descriptor is known before it is open; its options can be set only through the ring.
     [[nodiscard]] bool chains_open() const noexcept override { return can_.ring_options; }

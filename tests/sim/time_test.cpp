@@ -178,6 +178,42 @@ TEST_SUITE("sim: deadlines") {
         }
     }
 
+    TEST_CASE("a session says how long each part of a request took, and leaves out what its user did meanwhile") {
+        sim::run(1, plain(), [](sim::World& world) -> task<> {
+            add_two_hosts(world);
+            auto slow = []() -> task<> {
+                net::TcpStream stream = co_await accept_one();
+                static_cast<void>(co_await stream.receive());
+                co_await sleep_for(3s);
+                co_await stream.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none");
+                co_await sleep_for(7s);
+                co_await stream.send("two");
+            };
+            auto visit = []() -> task<> {
+                http::AsyncSession session{"http://10.0.0.2/"};
+                http::Response& response = co_await session;
+                co_await sleep_for(1s);
+                CHECK((co_await response.read_some()).size() == 3);
+                CHECK(session.timings().body == 0s);
+                co_await sleep_for(2s);
+                CHECK((co_await response.read_some()).size() == 3);
+                const auto rounded = [](Clock::duration part) {
+                    return std::chrono::round<std::chrono::milliseconds>(part);
+                };
+                const http::Timings& timings = session.timings();
+                CHECK(timings.resolve == 0s);
+                CHECK(rounded(timings.connect) == 20ms);
+                CHECK(timings.tls == 0s);
+                CHECK(rounded(timings.send) == 0ms);
+                CHECK(rounded(timings.wait) == 3020ms);
+                CHECK(rounded(timings.body) == 4s);
+                CHECK(rounded(timings.total()) == 7040ms);
+            };
+            task<> serving = world.on("server", slow());
+            co_await gather(std::move(serving), visit());
+        });
+    }
+
     TEST_CASE("the date is the first of 2026 as a run begins, and goes on with its clock") {
         sim::run(1, {}, []() -> task<> {
             const auto began = Clock::wall_now();

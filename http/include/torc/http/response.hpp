@@ -22,7 +22,7 @@ struct Timings {
     Clock::duration tls{};      ///< the handshake, with verification
     Clock::duration send{};     ///< the request, with its body
     Clock::duration wait{};     ///< from there to the end of the response's head
-    Clock::duration body{};     ///< reading the body
+    Clock::duration body{};     ///< waiting for the body, while it is read
     [[nodiscard]] Clock::duration total() const noexcept { return resolve + connect + tls + send + wait + body; }
 };
 

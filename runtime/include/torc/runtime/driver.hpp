@@ -124,12 +124,15 @@ class Driver {
     virtual void turn(Clock::time_point deadline) = 0;
 
     /// Whether busy tasks should let it have its turn: something was queued, or it had none for a while (20 us).
-    [[nodiscard]] bool due(Clock::time_point present) noexcept;
+    [[nodiscard]] bool due() noexcept;
 
     /// Ends the present or the next `turn` early. From any thread.
     virtual void wake() noexcept = 0;
 
-    [[nodiscard]] virtual Clock::time_point now() const noexcept = 0;
+    [[nodiscard]] virtual Clock::time_point now() const noexcept;
+    /// The same at a fourth of its cost, and behind by a tick of the kernel at most.
+    [[nodiscard]] virtual Clock::time_point roughly_now() const noexcept;
+    static constexpr Clock::duration longest_tick = std::chrono::milliseconds{10};  // HZ is 100 at least
     [[nodiscard]] virtual std::chrono::system_clock::time_point wall_now() const noexcept {
         return std::chrono::system_clock::now();
     }

@@ -88,6 +88,10 @@ class Executor {
     void cancel_root() noexcept;
 
     [[nodiscard]] Clock::time_point now() const noexcept { return driver_->now(); }
+    /// Whether it is that time, which needs the clock only when it is near.
+    [[nodiscard]] bool reached(Clock::time_point when) const noexcept {
+        return when <= driver_->roughly_now() + Driver::longest_tick && when <= now();
+    }
     [[nodiscard]] Statistics statistics() const noexcept;
     [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
     [[nodiscard]] Driver& driver() noexcept { return *driver_; }
@@ -196,7 +200,7 @@ class Executor {
     detail::task_state* running_ = nullptr;
     detail::child_group* root_ = nullptr;
     int depth_ = 0;
-    Clock::time_point turn_began_{};
+    Clock::time_point turn_began_{};  // roughly
     std::size_t open_closes_ = 0;
     std::uint64_t resumes_ = 0;
     std::uint64_t suspensions_ = 0;

@@ -17,8 +17,13 @@ struct time_limit {
     Clock::duration wait{};
     bool relative = false;
 
-    [[nodiscard]] Clock::time_point from(Clock::time_point now) const noexcept {
-        return relative ? after(now, wait) : until;
+    /// When it ends, for an await that begins now. Only a duration needs the clock.
+    [[nodiscard]] Clock::time_point from_now(const Executor& executor) const noexcept {
+        return relative ? after(executor.now(), wait) : until;
+    }
+    /// Whether it has ended already.
+    [[nodiscard]] bool is_over(const Executor& executor) const noexcept {
+        return relative ? wait <= Clock::duration::zero() : executor.reached(until);
     }
 };
 
@@ -40,11 +45,10 @@ class [[nodiscard]] limited_awaitable final : public child_group, private Timer 
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_state& owner = self.promise();
         Executor& executor = *owner.executor;
-        const Clock::time_point now = executor.now();
-        const Clock::time_point until = shield_ ? Clock::never : limit_.from(now);
+        const Clock::time_point until = shield_ ? Clock::never : limit_.from_now(executor);
         set_deadline(until);
         open(executor, &owner);
-        if (until <= now) {
+        if (!shield_ && limit_.is_over(executor)) {
             expire();
         } else if (until != Clock::never) {
             executor.timers().arm(*this, until);
@@ -64,7 +68,7 @@ class [[nodiscard]] limited_awaitable final : public child_group, private Timer 
    private:
     void child_finished(task_state&) noexcept override { executor().timers().disarm(*this); }
     void outer_was_cancelled() noexcept override {
-        if (!armed() && !expired_) executor().timers().arm(*this, limit_.from(executor().now()));
+        if (!armed() && !expired_) executor().timers().arm(*this, limit_.from_now(executor()));
     }
     void expire() noexcept {
         expired_ = true;
@@ -93,14 +97,14 @@ class [[nodiscard]] limited_leaf final : public leaf, private Timer {
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_ = &self.promise();
         if (inner_.await_ready()) return false;
-        const Clock::time_point now = task_->executor->now();
-        const Clock::time_point until = limit_.from(now);
-        expired_ = until <= now;
+        Executor& executor = *task_->executor;
+        const Clock::time_point until = limit_.from_now(executor);
+        expired_ = limit_.is_over(executor);
         if (expired_) inner_.cancel_unbegun();
         if (!inner_.await_suspend(self)) return false;
         if (task_->waiting_for == nullptr) return true;  // it ended as it began
         task_->waiting_for = this;
-        if (!expired_ && until != Clock::never) task_->executor->timers().arm(*this, until);
+        if (!expired_ && until != Clock::never) executor.timers().arm(*this, until);
         return true;
     }
     auto await_resume() -> decltype(std::declval<Leaf&>().await_resume()) {
