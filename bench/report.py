@@ -3,7 +3,8 @@
 
 The page is the text of bench/page.md, in which `{{tables WORK}}` and `{{machine}}` stand for what was measured. Every cell
 that was measured is in a table; what was lost is lost there as well. `{{ratios WORK}}` are the ratios alone of a second run,
-which lies in RESULTS-DIRECTORY/second, and `{{together WORK}}` the medians of all runs, with a third one from .../third.
+which lies in RESULTS-DIRECTORY/second, and `{{together WORK}}` the medians of all runs, with those from .../third and
+.../fourth.
 """
 
 import json
@@ -175,11 +176,11 @@ def main():
     for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
                             measured(results[work]) + tables(results[work]) if work in results else "Not measured yet.\n")
-    second, third = read(found / "second"), read(found / "third")
-    for work, again in second.items():
+    later = [read(found / name) for name in ("second", "third", "fourth")]
+    for work, again in later[0].items():
         page = page.replace(f"{{{{ratios {work}}}}}", measured(again) + ratios_table(again))
     for work in ("echo", "check", "https", "server"):
-        runs = [run[work] for run in (results, second, third) if work in run]
+        runs = [run[work] for run in (results, *later) if work in run]
         page = page.replace(f"{{{{together {work}}}}}", together(runs) if runs else "Not measured yet.\n")
     page = page.replace("{{machine}}", machine(next(iter(results.values()))) if results else "")
     pictures = docs / "plots"
