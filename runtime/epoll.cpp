@@ -193,7 +193,8 @@ void EpollDriver::turn(Clock::time_point deadline) {
 int EpollDriver::wait_events(Clock::time_point deadline) {
     ++statistics_.turns;
     const bool timed = deadline != Clock::never && deadline != Clock::time_point::min();
-    const Clock::duration left = timed ? std::max(deadline - now(), Clock::duration::zero()) : Clock::duration::zero();
+    const Clock::time_point present = timed ? now() : deadline;
+    const Clock::duration left = deadline > present ? deadline - present : Clock::duration::zero();
     const int most = static_cast<int>(events_.size());
     int count = -1;
     if (nanoseconds_) {

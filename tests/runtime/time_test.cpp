@@ -80,6 +80,13 @@ TEST_CASE("a deadline in the past, a wait of zero or less, give way once and go 
     });
 }
 
+TEST_CASE("a sleep until long before the clock began ends at once") {
+    run_clean([]() -> task<> {
+        co_await torc::sleep_until(Clock::time_point::min());
+        co_await torc::sleep_until(Clock::time_point::min() + Clock::duration{1});
+    });
+}
+
 TEST_CASE("the longest wait there is can be asked for, and cancelled") {
     run_clean([]() -> task<> {
         auto forever = []() -> task<> { co_await torc::sleep_for(Clock::duration::max()); };

@@ -130,7 +130,7 @@ class Driver {
     virtual void wake() noexcept = 0;
 
     [[nodiscard]] virtual Clock::time_point now() const noexcept;
-    /// The same at a fourth of its cost, and behind by a tick of the kernel at most.
+    /// The same at a fourth of its cost, and behind: by a tick of the kernel as a rule.
     [[nodiscard]] virtual Clock::time_point roughly_now() const noexcept;
     static constexpr Clock::duration longest_tick = std::chrono::milliseconds{10};  // HZ is 100 at least
     [[nodiscard]] virtual std::chrono::system_clock::time_point wall_now() const noexcept {
