@@ -123,8 +123,7 @@ void Driver::stop_waiting(operation& op) noexcept {
     queue(op);
 }
 
-Clock::time_point Driver::serve_waiting(Clock::time_point deadline) noexcept {
-    if (waiting_.empty()) return deadline;
+Clock::time_point Driver::serve_those_waiting(Clock::time_point deadline) noexcept {
     count_given_back(now());
     const std::size_t waiting = statistics_.waiting_for_buffer;
     const std::size_t lendable = buffers_.count() - buffers_.lent();

@@ -80,7 +80,7 @@ void UringDriver::ask_to_cancel(operation& op) noexcept {
 }
 
 void UringDriver::cancel_again() noexcept {
-    if (!std::exchange(cancel_missed_, false)) return;
+    cancel_missed_ = false;
     for (operation* op = cancelling_; op != nullptr; op = op->next) ask_to_cancel(*op);
 }
 
@@ -103,8 +103,10 @@ void UringDriver::fill_queue() noexcept {
         if (submitted != 0 && submitted + length > uring_completion_entries) return;
         submitted += length;
         // Links do not span submissions.
-        if (io_uring_sq_space_left(&ring_) < length) io_uring_submit(&ring_);
-        if (io_uring_sq_space_left(&ring_) < length) return;  // the kernel takes nothing now; the next turn asks again
+        if (io_uring_sq_space_left(&ring_) < length) {
+            io_uring_submit(&ring_);
+            if (io_uring_sq_space_left(&ring_) < length) return;  // it takes nothing now; the next turn asks again
+        }
         if (first->kind == op_kind::shutdown && !first->file->direct) {
             if (!shut_down(*first)) return;
             continue;
@@ -218,10 +220,10 @@ void UringDriver::lend_buffers() noexcept {
 
 void UringDriver::turn(Clock::time_point deadline) {
     delivered_ = false;
-    cancel_again();
+    if (cancel_missed_) cancel_again();
     deadline = serve_waiting(deadline);
     lend_buffers();  // before anything is submitted that could want one
-    fill_queue();
+    if (has_queued()) fill_queue();
     enter(delivered_ || has_queued() ? Clock::time_point::min() : deadline);
     deliver();
 }

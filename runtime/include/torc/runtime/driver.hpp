@@ -181,7 +181,9 @@ class Driver {
 
     /// Queues the receives that wait for a buffer and for which there is one, or too little hope of one.
     /// Gives until when the turn may take: `deadline`, or when there may be less hope for the others.
-    [[nodiscard]] Clock::time_point serve_waiting(Clock::time_point deadline) noexcept;
+    [[nodiscard]] Clock::time_point serve_waiting(Clock::time_point deadline) noexcept {
+        return waiting_.empty() ? deadline : serve_those_waiting(deadline);
+    }
 
     /// The first record of the next queued chain that was not cancelled meanwhile, or null; it stays queued.
     operation* peek_queued() noexcept;
@@ -201,6 +203,7 @@ class Driver {
 
    private:
     void queue(operation& first) noexcept;
+    [[nodiscard]] Clock::time_point serve_those_waiting(Clock::time_point deadline) noexcept;
     void stop_waiting(operation& op) noexcept;
     void count_given_back(Clock::time_point present) noexcept;
     [[nodiscard]] std::size_t most_waiting() const noexcept { return 20 * given_back_lately_; }
