@@ -98,15 +98,17 @@ constexpr std::string_view trim_spaces(std::string_view text) noexcept {
 }
 
 /// Appends all the parts, having made room for them once.
-inline void append_all(std::string& out, std::initializer_list<std::string_view> parts) {
-    std::size_t size = out.size();
-    for (const std::string_view part : parts) size += part.size();
-    out.resize_and_overwrite(size, [&, before = out.size()](char* text, std::size_t) {  // libstdc++ 12 may say more
+template <class String, class... Parts>
+[[gnu::always_inline]] inline void append_all(String& out, const Parts&... parts) {
+    const std::size_t before = out.size();
+    const std::size_t size = (before + ... + std::string_view{parts}.size());
+    out.resize_and_overwrite(size, [&](char* text, std::size_t) {  // libstdc++ 12 may say more
         char* end = text + before;
-        for (const std::string_view part : parts) {
-            std::char_traits<char>::copy(end, part.data(), part.size());
+        const auto append = [&](std::string_view part) {
+            std::char_traits<char>::copy(end, part.data(), part.size());  // an empty part may have no address
             end += part.size();
-        }
+        };
+        (append(parts), ...);
         return size;
     });
 }

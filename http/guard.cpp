@@ -18,6 +18,9 @@
 // others' way.
 
 namespace torc::http {
+
+using torc::detail::pooled_string;
+
 namespace {
 
 constexpr std::size_t max_blank_lines = 8;
@@ -57,7 +60,7 @@ bool is_target(std::string_view method, std::string_view target) {
 
 }  // namespace
 
-bool LineScanner::take_whole(std::span<const std::byte>& in, std::string& out, const Bounds& bounds) const {
+bool LineScanner::take_whole(std::span<const std::byte>& in, pooled_string& out, const Bounds& bounds) const {
     if (carriage_return_) return false;
     const std::string_view bytes{reinterpret_cast<const char*>(in.data()), in.size()};
     const std::size_t line_feed = bytes.find('\n');
@@ -71,7 +74,7 @@ bool LineScanner::take_whole(std::span<const std::byte>& in, std::string& out, c
     return true;
 }
 
-result<bool> LineScanner::take(std::span<const std::byte>& in, std::string& out, const Bounds& bounds, phase where) {
+result<bool> LineScanner::take(std::span<const std::byte>& in, pooled_string& out, const Bounds& bounds, phase where) {
     if (take_whole(in, out, bounds)) return true;
     while (!in.empty()) {
         const char* bytes = reinterpret_cast<const char*>(in.data());

@@ -12,6 +12,7 @@
 #include <torc/http/limits.hpp>
 #include <torc/http/message.hpp>
 #include <torc/http/parser.hpp>
+#include <torc/runtime/pool_allocator.hpp>
 
 // The grammar that this library insists on, checked byte by byte before any other parser sees the message. Private.
 namespace torc::http {
@@ -34,20 +35,21 @@ class LineScanner {
     }
 
     /// Nothing of the line that begins at the end of `out` was taken.
-    [[nodiscard]] bool at_line_begin(const std::string& out) const noexcept {
+    [[nodiscard]] bool at_line_begin(const torc::detail::pooled_string& out) const noexcept {
         return begin_ == out.size() && !carriage_return_;
     }
 
     /// Moves bytes from `in` to `out`; true once a line is complete.
-    result<bool> take(std::span<const std::byte>& in, std::string& out, const Bounds& bounds, phase where);
+    result<bool> take(std::span<const std::byte>& in, torc::detail::pooled_string& out, const Bounds& bounds,
+                      phase where);
 
     /// The completed line, without its CRLF.
-    [[nodiscard]] std::string_view line(const std::string& out) const noexcept {
+    [[nodiscard]] std::string_view line(const torc::detail::pooled_string& out) const noexcept {
         return std::string_view{out}.substr(begin_, out.size() - begin_ - 2);
     }
 
    private:
-    bool take_whole(std::span<const std::byte>& in, std::string& out, const Bounds& bounds) const;
+    bool take_whole(std::span<const std::byte>& in, torc::detail::pooled_string& out, const Bounds& bounds) const;
 
     std::size_t begin_ = 0;
     bool carriage_return_ = false;

@@ -58,7 +58,7 @@ Headers::Entry Headers::store(std::string_view name, std::string_view value) {
     entry.name_size = static_cast<std::uint32_t>(name.size());
     entry.value = static_cast<std::uint32_t>(buffer_.size() + name.size());
     entry.value_size = static_cast<std::uint32_t>(value.size());
-    append_all(buffer_, {name, value});
+    append_all(buffer_, name, value);
     return entry;
 }
 

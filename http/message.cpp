@@ -12,29 +12,21 @@
 namespace torc::http {
 namespace {
 
-void append_fields(std::string& out, const Headers& headers) {
-    for (const auto& [name, value] : headers) append_all(out, {name, ": ", value, "\r\n"});
-}
-
-std::string_view version(int minor) { return minor == 0 ? "HTTP/1.0" : "HTTP/1.1"; }
-
 std::unexpected<Error> bad_head(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
 
 }  // namespace
 
-result<void> append_request_line(std::string& out, std::string_view method, std::string_view target,
-                                 int minor_version) {
+result<void> check_request_line(std::string_view method, std::string_view target) {
     if (!is_token(method)) return bad_head(in_quotes(method) + " can not be a method");
     if (target.empty() || !std::ranges::all_of(target, target_chars)) {
         return bad_head(in_quotes(target) + " can not be a request target");
     }
-    append_all(out, {method, " ", target, " ", version(minor_version), "\r\n"});
     return {};
 }
 
 result<void> append_head(std::string& out, const RequestHead& head) {
-    auto begun = append_request_line(out, head.method, head.target, head.minor_version);
-    if (!begun) return begun;
+    if (result<void> good = check_request_line(head.method, head.target); !good) return good;
+    append_all(out, head.method, " ", head.target, " ", version_text(head.minor_version), "\r\n");
     append_fields(out, head.headers);
     out.append("\r\n");
     return {};
@@ -46,14 +38,12 @@ result<void> append_head(std::string& out, const ResponseHead& head) {
     return {};
 }
 
-result<void> append_open_head(std::string& out, const ResponseHead& head) {
+result<std::string_view> checked_reason(const ResponseHead& head) {
     if (head.status < 100 || head.status > 999) return bad_head(std::to_string(head.status) + " can not be a status");
     const std::string_view reason = head.reason.empty() ? reason_phrase(head.status) : std::string_view{head.reason};
     if (!is_text(head.reason))
         return bad_head("the reason phrase " + in_quotes(reason) + " contains a control character");
-    append_all(out, {version(head.minor_version), " ", std::to_string(head.status), " ", reason, "\r\n"});
-    append_fields(out, head.headers);
-    return {};
+    return reason;
 }
 
 ChunkHeader::ChunkHeader(std::uint64_t size_bytes) noexcept {

@@ -11,6 +11,7 @@
 
 #include <torc/http/status.hpp>
 #include <torc/runtime/frame_pool.hpp>
+#include <torc/runtime/pool_allocator.hpp>
 
 #include "bytes.hpp"
 #include "guard.hpp"
@@ -169,7 +170,7 @@ struct Parser::State : torc::detail::pooled {
     Headers trailers;
     HeadReader reader;
     LineScanner scanner;
-    std::string chunk_line;
+    torc::detail::pooled_string chunk_line;
     Second second;
     std::optional<Error> error;
 

@@ -44,7 +44,7 @@ result<Redirection> follow_redirect(std::string_view method, const Url& url, int
         redirection.keep_body = false;
     }
     // A fragment that is there and empty ends in '#'.
-    const bool has_fragment = redirection.url.href().find('#') != std::string::npos;
+    const bool has_fragment = redirection.url.href().find('#') != std::string_view::npos;
     if (!has_fragment && !url.fragment().empty()) redirection.url = redirection.url.with_fragment(url.fragment());
     return redirection;
 }

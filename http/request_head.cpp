@@ -13,6 +13,9 @@
 #include "head.hpp"
 
 namespace torc::http {
+
+using torc::detail::pooled_string;
+
 namespace {
 
 std::string base64(std::string_view text) {
@@ -34,16 +37,16 @@ std::string base64(std::string_view text) {
 /// What most heads fit into.
 constexpr std::size_t usual_head_bytes = 512;
 
-void append_field(std::string& out, std::string_view name, std::string_view value) {
-    append_all(out, {name, ": ", value, "\r\n"});
+void append_field(pooled_string& out, std::string_view name, std::string_view value) {
+    append_all(out, name, ": ", value, "\r\n");
 }
 
 std::unexpected<Error> bad_field(std::string words) { return fail(errc::bad_header, phase::send, std::move(words)); }
 
 }  // namespace
 
-result<void> append_request(std::string& out, const Url& target, const Request& request, const SessionOptions& options,
-                            bool with_credentials) {
+result<void> append_request(pooled_string& out, const Url& target, const Request& request,
+                            const SessionOptions& options, bool with_credentials) {
     const auto goes_along = [&](std::string_view name) {  // of the session's own fields
         return !request.headers.contains(name) &&
                (with_credentials || !is_one_of(name, {"authorization", "cookie", "proxy-authorization"}));
@@ -52,7 +55,8 @@ result<void> append_request(std::string& out, const Url& target, const Request& 
         return request.headers.contains(name) || (options.headers.contains(name) && goes_along(name));
     };
     out.reserve(out.size() + usual_head_bytes);
-    if (auto begun = append_request_line(out, request.method, target.target(), 1); !begun) return begun;
+    if (auto good = check_request_line(request.method, target.target()); !good) return good;
+    append_all(out, request.method, " ", target.target(), " HTTP/1.1\r\n");
     append_field(out, "Host", request.headers.get_or("Host", target.authority()));
     for (const Headers* source : {&request.headers, &options.headers}) {
         for (const auto& [name, value] : *source) {

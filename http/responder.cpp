@@ -104,7 +104,7 @@ void Responder::begin_with(int status, std::optional<std::uint64_t> length_bytes
     out_.clear();  // a beginning that failed may have left something
     if (const result<void> written = append_open_head(out_, head_); !written) throw written.error();
     for (const Headers::Field& field : std::span{behind}.first(behind_count)) {
-        append_all(out_, {field.name, ": ", field.value, "\r\n"});
+        append_all(out_, field.name, ": ", field.value, "\r\n");
     }
     out_ += "\r\n";
     stage_ = stage::begun;

@@ -268,7 +268,7 @@ task<SessionState::attempt> SessionState::exchange(Request& request, bool may_re
     const Timeouts& limits = options.timeouts;
     const bool reused = std::exchange(connection.used, true);
     const bool joined = !request.stream && request.body.size() <= joined_body_bytes;
-    std::string out;
+    torc::detail::pooled_string out;
     auto written = append_request(out, response_url(), request, options, forward_credentials_);
     if (!written) throw std::move(written).error().at(phase::send);
     if (joined) out += request.body;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/timeout.hpp>
@@ -21,6 +22,12 @@ namespace torc::net {
 namespace {
 
 /// Opens and connects the socket of a record.
+class connect_awaitable;
+
+struct connect_step : operation {
+    connect_awaitable* owner = nullptr;
+};
+
 class connect_awaitable final : public torc::detail::leaf {
    public:
     connect_awaitable(SocketRecord& socket, const ConnectOptions& options) noexcept
@@ -35,16 +42,16 @@ class connect_awaitable final : public torc::detail::leaf {
         plan();
         chained_ = driver().chains_open();
         if (chained_) {
-            for (std::size_t index = 0; index + 1 < count_; ++index) steps_[index].chain = &steps_[index + 1];
+            for (std::size_t index = 0; index + 1 < count_; ++index) step_at(index).chain = &step_at(index + 1);
         }
-        driver().submit(steps_[0]);
+        driver().submit(step_at(0));
         return true;
     }
     /// For as_result.
     torc::result<void> take() const {
         throw_if_cancelled();
         for (std::size_t index = 0; index < count_; ++index) {
-            const step& each = steps_[index];
+            const connect_step& each = (*steps_)[index];
             if (each.result >= 0 || each.kind == op_kind::set_option) continue;
             if (each.result == -ECANCELED && cancelling_) throw torc::cancelled{};
             return std::unexpected{connect_error({-each.result, std::generic_category()}, socket_.peer())};
@@ -57,30 +64,28 @@ class connect_awaitable final : public torc::detail::leaf {
     }
     void cancel() noexcept override {
         cancelling_ = true;
-        for (std::size_t index = 0; index < count_; ++index) driver().cancel(steps_[index]);
+        for (std::size_t index = 0; index < count_; ++index) driver().cancel(step_at(index));
     }
     [[nodiscard]] std::string describe() const override { return "connect to " + socket_.peer().to_string(); }
 
    private:
-    struct step : operation {
-        connect_awaitable* owner = nullptr;
-    };
-
     Driver& driver() noexcept { return socket_.executor().driver(); }
+    connect_step& step_at(std::size_t index) noexcept { return (*steps_)[index]; }
 
     void plan() noexcept {
+        steps_.emplace();
         const Address& peer = socket_.peer();
-        step& open = add(op_kind::socket, op_link::soft);
+        connect_step& open = add(op_kind::socket, op_link::soft);
         open.flags = peer.family();
         open.length = SOCK_STREAM;
         if (!peer.is_unix() && options_.no_delay) add_option(IPPROTO_TCP, TCP_NODELAY);
         if (!peer.is_unix() && options_.keep_alive) add_option(SOL_SOCKET, SO_KEEPALIVE);
-        step& connect = add(op_kind::connect, op_link::none);
+        connect_step& connect = add(op_kind::connect, op_link::none);
         connect.address = const_cast<sockaddr*>(peer.data());
         connect.length = peer.size();
     }
-    step& add(op_kind what, op_link link) noexcept {
-        step& added = steps_[count_++];
+    connect_step& add(op_kind what, op_link link) noexcept {
+        connect_step& added = step_at(count_++);
         static_cast<operation&>(added) = operation{what, &socket_.file(), step_done};
         added.link = link;
         added.owner = this;
@@ -88,33 +93,33 @@ class connect_awaitable final : public torc::detail::leaf {
     }
     void add_option(int level, int name) noexcept {
         static const int on = 1;
-        step& option = add(op_kind::set_option, op_link::hard);  // without it the connection works all the same
+        connect_step& option = add(op_kind::set_option, op_link::hard);  // without it the connection works all the same
         option.offset = static_cast<std::uint64_t>(level) << 32 | static_cast<std::uint32_t>(name);
         option.address = const_cast<int*>(&on);
         option.length = sizeof on;
     }
 
     static void step_done(operation& op) noexcept {
-        connect_awaitable& self = *static_cast<step&>(op).owner;
-        const auto index = static_cast<std::size_t>(static_cast<step*>(&op) - self.steps_.data());
+        connect_awaitable& self = *static_cast<connect_step&>(op).owner;
+        const auto index = static_cast<std::size_t>(static_cast<connect_step*>(&op) - self.steps_->data());
         const bool last = index + 1 == self.count_;
         if (self.chained_) {
             // A cancel that found this step finished has to be repeated for the one it let begin.
-            if (!last && self.cancelling_) self.driver().cancel(self.steps_[index + 1]);
+            if (!last && self.cancelling_) self.driver().cancel(self.step_at(index + 1));
             if (++self.done_ == self.count_) self.ready();
         } else if (last || (op.result < 0 && op.link == op_link::soft)) {
             self.ready();
         } else if (self.cancelling_) {
-            self.steps_[index + 1].result = -ECANCELED;
+            self.step_at(index + 1).result = -ECANCELED;
             self.ready();
         } else {
-            self.driver().submit(self.steps_[index + 1]);
+            self.driver().submit(self.step_at(index + 1));
         }
     }
 
     SocketRecord& socket_;
     const ConnectOptions& options_;
-    std::array<step, 4> steps_;
+    std::optional<std::array<connect_step, 4>> steps_;  // from its beginning on: until then it may move, and is light
     std::size_t count_ = 0;
     std::size_t done_ = 0;
     bool chained_ = false;

@@ -20,7 +20,7 @@ std::string outcome(std::string_view method, std::string_view from, int status, 
                     RedirectPolicy policy = {}, std::size_t followed = 0) {
     const auto next = follow_redirect(method, url(from), status, Headers{{"Location", location}}, followed, policy);
     if (!next) return "error: " + std::string{next.error().message()};
-    return next->method + " " + next->url.href() + (next->keep_body ? "" : ", no body") +
+    return next->method + " " + std::string{next->url.href()} + (next->keep_body ? "" : ", no body") +
            (next->same_origin ? "" : ", other origin");
 }
 

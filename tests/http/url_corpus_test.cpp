@@ -161,7 +161,7 @@ std::string outcome_of(const Case& test) {
         REQUIRE(at);
         url = at->resolve(test.at("input"));
     }
-    if (url) return failure ? "accepted: " + url->href() : differences(*url, test);
+    if (url) return failure ? "accepted: " + std::string{url->href()} : differences(*url, test);
     if (failure) return "";
     return url.error().code() == torc::http::errc::unknown_scheme ? "scheme refused" : "refused";
 }

@@ -18,12 +18,12 @@ Url url(std::string_view text) {
 
 std::string error_of(std::string_view text) {
     auto parsed = Url::parse(text);
-    return parsed ? "no error: " + parsed->href() : std::string{parsed.error().message()};
+    return parsed ? "no error: " + std::string{parsed->href()} : std::string{parsed.error().message()};
 }
 
 std::string resolved(std::string_view base, std::string_view reference) {
     auto result = url(base).resolve(reference);
-    return result ? result->href() : "error: " + std::string{result.error().message()};
+    return result ? std::string{result->href()} : "error: " + std::string{result.error().message()};
 }
 
 }  // namespace

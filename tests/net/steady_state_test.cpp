@@ -2,9 +2,8 @@
 
 #include <array>
 #include <leak_check.hpp>
-#include <memory_watch.hpp>
-#include <optional>
 #include <span>
+#include <steady.hpp>
 
 #include <torc/net/udp.hpp>
 #include <torc/runtime.hpp>
@@ -25,35 +24,6 @@ using net::UdpSocket;
 
 constexpr std::size_t message_bytes = 64;
 using Message = std::array<std::byte, message_bytes>;
-
-/// Rounds of a loop, of which the later ones are watched:
-///
-///     for (Rounds rounds; rounds.go_on();) ...
-class Rounds {
-   public:
-    [[nodiscard]] bool go_on() {
-        if (++round_ == first_watched) watch_.emplace();
-        if (round_ < first_watched + watched) return true;
-        const std::size_t allocations = watch_->allocations();
-        CHECK_MESSAGE(allocations == 0, "nothing is allocated any more");
-        return false;
-    }
-
-   private:
-    static constexpr int first_watched = 200;
-    static constexpr int watched = 1000;
-    int round_ = 0;
-    std::optional<memory_watch> watch_;
-};
-
-/// Frames come from a pool, except under the address sanitizer, which has to see each of them.
-bool frames_are_pooled() {
-    constexpr std::size_t any_bytes = 256;
-    torc::detail::free_frame(torc::detail::allocate_frame(any_bytes), any_bytes);
-    const memory_watch watch;
-    torc::detail::free_frame(torc::detail::allocate_frame(any_bytes), any_bytes);
-    return watch.allocations() == 0;
-}
 
 task<int> value(int number) {
     co_await yield();
@@ -214,10 +184,7 @@ TEST_SUITE("steady state") {
     }
 
     TEST_CASE("tasks, several at once and with time limits, take their frames from the pool") {
-        if (!frames_are_pooled()) {
-            MESSAGE("skipped: under this sanitizer frames come from the heap");
-            return;
-        }
+        if (!frames_are_pooled()) return;
         run_clean([]() -> task<> {
             int sum = 0;
             for (Rounds rounds; rounds.go_on();) {

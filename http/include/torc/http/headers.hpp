@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <torc/http/error.hpp>
+#include <torc/runtime/pool_allocator.hpp>
 
 namespace torc::http {
 
@@ -75,8 +76,8 @@ class Headers {
     void compact();
 
     // A parsed head is adopted as it was received, so the buffer may hold more than the table names.
-    std::string buffer_;
-    std::vector<Entry> entries_;
+    torc::detail::pooled_string buffer_;
+    torc::detail::pooled_vector<Entry> entries_;
     std::size_t unused_bytes_ = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include <torc/http/message.hpp>
+#include <torc/runtime/pool_allocator.hpp>
 #include <torc/runtime/task.hpp>
 
 namespace torc::http {
@@ -90,7 +91,7 @@ class Responder {
     detail::ServerConnection& connection_;
     ResponseHead head_;
     Headers trailers_;
-    std::string out_;                          // what was not sent yet
+    torc::detail::pooled_string out_;          // what was not sent yet
     std::optional<std::uint64_t> left_bytes_;  // of a body of known length
     int minor_version_ = 1;                    // the client's
     stage stage_ = stage::fresh;

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include <torc/http/error.hpp>
+#include <torc/runtime/pool_allocator.hpp>
 
 namespace torc::http {
 
@@ -48,7 +49,7 @@ class Url {
     [[nodiscard]] std::string origin() const;
     [[nodiscard]] bool same_origin(const Url& other) const noexcept;
     /// The whole URL in normal form.
-    [[nodiscard]] const std::string& href() const noexcept { return href_; }
+    [[nodiscard]] std::string_view href() const noexcept { return href_; }
 
     [[nodiscard]] Url with_fragment(std::string_view fragment) const;  ///< percent-encoded as needed
     [[nodiscard]] Url without_fragment() const;
@@ -66,7 +67,7 @@ class Url {
     [[nodiscard]] std::string_view userinfo() const noexcept;
 
     // scheme :// userinfo@ host :port path ?query #fragment
-    std::string href_;
+    torc::detail::pooled_string href_;
     std::uint32_t scheme_end_ = 0;
     std::uint32_t host_begin_ = 0;
     std::uint32_t host_end_ = 0;
