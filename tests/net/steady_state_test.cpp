@@ -197,4 +197,16 @@ TEST_SUITE("steady state") {
             CHECK(sum > 0);
         });
     }
+
+    TEST_CASE("a vector of tasks is taken as it is: there is one more only for what they give") {
+        if (!frames_are_pooled()) return;
+        run_clean([]() -> task<> {
+            std::vector<task<int>> tasks;
+            for (int i = 0; i < 100; ++i) tasks.push_back(value(i));
+            const memory_watch watch;
+            const std::vector<int> all = co_await gather(std::move(tasks));
+            CHECK(watch.allocations() == 1);
+            CHECK(all.back() == 99);
+        });
+    }
 }

@@ -93,6 +93,11 @@ auto tasks_of(R&& range) {
     return tasks;
 }
 
+template <class T>
+std::vector<task<T>> tasks_of(std::vector<task<T>>&& tasks) {
+    return std::move(tasks);
+}
+
 template <class R>
 concept range_of_awaitables =
     std::ranges::input_range<R> && awaitable<std::remove_cvref_t<std::ranges::range_reference_t<R>>>;
