@@ -2,9 +2,8 @@
 """Makes docs/benchmarks.md and its plots of what run.py has written: report.py RESULTS-DIRECTORY DOCS-DIRECTORY
 
 The page is the text of bench/page.md, in which `{{tables WORK}}` and `{{machine}}` stand for what was measured. Every cell
-that was measured is in a table; what was lost is lost there as well. `{{ratios WORK}}` are the ratios alone of a second run,
-which lies in RESULTS-DIRECTORY/second, and `{{together WORK}}` the medians of all runs, with those from .../third and
-.../fourth.
+that was measured is in a table; what was lost is lost there as well. `{{ratios WORK}}` are the ratios alone of the first
+run, and `{{together WORK}}` the medians of all. The earlier runs lie in RESULTS-DIRECTORY/first, .../second and so on.
 """
 
 import json
@@ -176,11 +175,11 @@ def main():
     for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
                             measured(results[work]) + tables(results[work]) if work in results else "Not measured yet.\n")
-    later = [read(found / name) for name in ("second", "third", "fourth")]
-    for work, again in later[0].items():
-        page = page.replace(f"{{{{ratios {work}}}}}", measured(again) + ratios_table(again))
+    earlier = [read(found / name) for name in ("first", "second", "third", "fourth")]
+    for work, first in earlier[0].items():
+        page = page.replace(f"{{{{ratios {work}}}}}", measured(first) + ratios_table(first))
     for work in ("echo", "check", "https", "server"):
-        runs = [run[work] for run in (results, *later) if work in run]
+        runs = [run[work] for run in (results, *earlier) if work in run]
         page = page.replace(f"{{{{together {work}}}}}", together(runs) if runs else "Not measured yet.\n")
     page = page.replace("{{machine}}", machine(next(iter(results.values()))) if results else "")
     pictures = docs / "plots"
