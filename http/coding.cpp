@@ -197,12 +197,13 @@ class Zstandard final : public Stage {
     result<void> run(Flow& flow) override {
         // Without input and with nothing left to give it must not be called: it takes too many such calls for an error.
         while (!flow.in.empty() || holds_output_) {
+            if (start_size_ < magic_bytes && !can_be_frame(flow.in)) return refuse();
             ZSTD_inBuffer in{flow.in.data(), flow.in.size(), 0};
             ZSTD_outBuffer out{flow.out.data(), flow.out.size(), 0};
             const std::size_t left = ZSTD_decompressStream(zstd_.get(), &out, &in);
             if (ZSTD_isError(left) != 0) {
                 if (ZSTD_getErrorCode(left) == ZSTD_error_memory_allocation) throw std::bad_alloc{};
-                return finished_once_ && at_end_ ? trailing(name_) : damaged(name_);
+                return refuse();
             }
             note_start(flow.in.first(in.pos));
             frame_bytes_ += out.pos;
@@ -217,6 +218,27 @@ class Zstandard final : public Stage {
     }
 
    private:
+    static constexpr std::size_t magic_bytes = 4;
+
+    [[nodiscard]] std::unexpected<Error> refuse() const {
+        return finished_once_ && at_end_ ? trailing(name_) : damaged(name_);
+    }
+
+    // Whether what was taken of a frame and what comes next can be the beginning of one of RFC 8878. libzstd may also
+    // read those of its own first versions, and not in pieces as it does whole.
+    [[nodiscard]] bool can_be_frame(std::span<const std::byte> next) const {
+        constexpr std::array<unsigned, magic_bytes> frame{0x28, 0xb5, 0x2f, 0xfd};
+        constexpr std::array<unsigned, magic_bytes> skippable{0x50, 0x2a, 0x4d, 0x18};  // to 0x5f
+        bool is_frame = true;
+        bool is_skippable = true;
+        for (std::size_t at = 0; at < std::min(magic_bytes, start_size_ + next.size()); ++at) {
+            const auto byte = std::to_integer<unsigned>(at < start_size_ ? start_[at] : next[at - start_size_]);
+            is_frame = is_frame && byte == frame[at];
+            is_skippable = is_skippable && (at == 0 ? byte & 0xf0u : byte) == skippable[at];
+        }
+        return is_frame || is_skippable;
+    }
+
     void note_start(std::span<const std::byte> taken) {
         const std::size_t size = std::min(taken.size(), start_.size() - start_size_);
         std::copy_n(taken.begin(), size, start_.begin() + static_cast<std::ptrdiff_t>(start_size_));

@@ -194,6 +194,21 @@ TEST_SUITE("coding") {
         CHECK(decode("gzip", gzip) == "error: the gzip body is damaged");
     }
 
+    TEST_CASE("a frame of a zstd before RFC 8878 is damaged, a skippable one is nothing") {
+        for (const char version : {'\x22', '\x23', '\x24', '\x25', '\x26', '\x27'}) {
+            const std::string body = version + std::string{"\xb5\x2f\xfd\x00\x52\x00\x00\x00", 8};
+            CAPTURE(static_cast<int>(version));
+            CHECK(decode("zstd", body) == "error: the zstd body is damaged");
+            const std::string_view whole = body;
+            std::vector<std::string_view> bytes;
+            for (std::size_t at = 0; at < whole.size(); ++at) bytes.push_back(whole.substr(at, 1));
+            CHECK(decode("zstd", bytes, 4096) == "error: the zstd body is damaged");
+        }
+        const std::string skippable{"\x5f\x2a\x4d\x18\x02\x00\x00\x00??", 10};
+        CHECK(decode("zstd", zstd_encode("hello ") + skippable + zstd_encode("world")) == "hello world");
+        CHECK(decode("zstd", zstd_encode("hello") + "more") == "error: the zstd body is followed by more bytes");
+    }
+
     TEST_CASE("several gzip members and zstd frames are one body") {
         CHECK(decode("gzip", gzip_encode("hello ") + gzip_encode("") + gzip_encode("world")) == "hello world");
         CHECK(decode("zstd", zstd_encode("hello ") + zstd_encode("world")) == "hello world");
