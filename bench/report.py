@@ -16,7 +16,8 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 NAMES = {
     "torc-uring": "torc, io_uring", "torc-epoll": "torc, epoll", "uring": "by hand, io_uring",
-    "uring-unlinked": "by hand, io_uring, not linked", "epoll": "by hand, epoll", "asio-epoll": "Asio, epoll",
+    "uring-unlinked": "by hand, io_uring, not linked", "uring-parsed": "by hand, io_uring, torc's parser",
+    "epoll": "by hand, epoll", "epoll-parsed": "by hand, epoll, torc's parser", "streams-uring": "torc's streams, io_uring", "asio-epoll": "Asio, epoll",
     "asio-uring": "Asio, io_uring", "libuv": "libuv", "curl": "libcurl multi", "openssl": "blocking, one after the other",
     "go": "Go", "aiohttp": "aiohttp", "nginx": "nginx", "torc": "torc", "asio": "Asio",
 }

@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import sys
 
-PLAIN_ONLY = ("uring", "uring-unlinked", "epoll")
+PLAIN_ONLY = ("uring", "uring-unlinked", "uring-parsed", "epoll", "epoll-parsed", "streams")
 CANNOT_RESUME = ("aiohttp",)
 _PROGRAMS = ("torc", *PLAIN_ONLY, "curl", "openssl", "go")
 _SCRIPT = pathlib.Path(__file__).resolve().parent / "check.py"

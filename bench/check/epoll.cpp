@@ -13,7 +13,8 @@
 #include <memory>
 #include <vector>
 
-#include "reply.hpp"
+#include "target.hpp"
+#include REPLY
 
 namespace {
 

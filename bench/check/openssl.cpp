@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "reply.hpp"
+#include "target.hpp"
 
 namespace {
 

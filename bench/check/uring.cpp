@@ -19,7 +19,8 @@
 
 #include <memory>
 
-#include "reply.hpp"
+#include "target.hpp"
+#include REPLY
 
 namespace {
 

@@ -115,7 +115,7 @@ def cells(build, scale):
                 for name, start in clients.items()})
     if not shutil.which("wrk"):
         return
-    found = works.programs(build, "server", ("torc-uring", "torc-epoll", "epoll"))
+    found = works.programs(build, "server", ("torc-uring", "torc-epoll", "epoll", "epoll-parsed"))
     seconds = max(1, round(2 * scale))
     with tempfile.TemporaryDirectory(prefix="torc-bench-") as directory:
         def own(start):

@@ -30,11 +30,15 @@ class Cell:
     contestants: dict[str, Callable[[], measure.Sample]]
 
 
+# Contestants that are a program on one of torc's drivers.
+ON_DRIVER = {"torc-uring": ("torc", "uring"), "torc-epoll": ("torc", "epoll"), "streams-uring": ("streams", "uring")}
+
+
 def programs(build, work, names):
     """Those of the contestants that were built, each with the environment it needs."""
     found = {}
     for name in names:
-        program, driver = {"torc-uring": ("torc", "uring"), "torc-epoll": ("torc", "epoll")}.get(name, (name, None))
+        program, driver = ON_DRIVER.get(name, (name, None))
         path = pathlib.Path(build) / "bench" / work / f"bench-{work}-{program}"
         if path.exists():
             found[name] = ([str(path)], {"TORC_DRIVER": driver} if driver else {})
@@ -83,7 +87,8 @@ def echo(build, scale, sizes=(64, 1024, 16384), crowds=(1, 32, 512, 5000), depth
 
 # ---- checks -----------------------------------------------------------------------------------------------------------
 
-PLAIN = ("uring", "torc-uring", "torc-epoll", "epoll", "curl", "openssl", "go", "aiohttp")
+PLAIN = ("uring", "uring-unlinked", "uring-parsed", "epoll", "epoll-parsed", "streams-uring", "torc-uring", "torc-epoll",
+         "curl", "openssl", "go", "aiohttp")
 TLS = ("openssl", "torc-uring", "torc-epoll", "curl", "go", "aiohttp")
 
 
@@ -93,8 +98,7 @@ def check_commands(build, names):
         print("not measured:", sentence, file=sys.stderr)
     found = {}
     for name in names:
-        driver = {"torc-uring": "uring", "torc-epoll": "epoll"}.get(name)
-        program = "torc" if driver else name
+        program, driver = ON_DRIVER.get(name, (name, None))
         if program in built:
             found[name] = (built[program], {"GOMAXPROCS": "1", **({"TORC_DRIVER": driver} if driver else {})})
     return found
@@ -150,7 +154,7 @@ def tls_checks(build, scale, crowds=(1, 100), kinds=("ecdsa", "rsa")):
 
 # ---- servers ----------------------------------------------------------------------------------------------------------
 
-SERVERS = ("torc-uring", "torc-epoll", "epoll", "go")
+SERVERS = ("torc-uring", "torc-epoll", "epoll", "epoll-parsed", "go")
 WRK_LINE = re.compile(r"^units (\d+) errors (\d+) us (\d+) p50 (\d+) p99 (\d+) p999 (\d+)$", re.MULTILINE)
 
 
@@ -216,7 +220,7 @@ def servers(build, scale, sizes=(13, 16384), crowds=(64, 512)):
                         return serve_once(start_server, "https" if tls else "http", f"/{size}", connections, seconds)
                     contestants = {
                         name: lambda start=start: run(lambda: own_server(*start, arguments))
-                        for name, start in found.items() if not (tls and name == "epoll")}
+                        for name, start in found.items() if not (tls and name.startswith("epoll"))}
                     contestants["nginx"] = lambda: run(lambda: serving_nginx(directory, tls))
                     yield Cell("server", {"transport": "TLS" if tls else "plain", "bytes": size, "connections": connections},
                                "request", contestants)
