@@ -47,7 +47,8 @@ const char* to_string(op_kind kind) noexcept {
         case op_kind::connect: return "connect";
         case op_kind::accept: return "accept";
         case op_kind::receive: return "receive";
-        case op_kind::send: return "send";
+        case op_kind::send:
+        case op_kind::send_vector: return "send";
         case op_kind::receive_message: return "receive message";
         case op_kind::send_message: return "send message";
         case op_kind::set_option: return "set option";

@@ -91,8 +91,14 @@ class EpollDriver final : public Driver {
 };
 
 bool writes(const operation& op) noexcept {
-    return op.kind == op_kind::connect || op.kind == op_kind::send || op.kind == op_kind::send_message ||
-           (op.kind == op_kind::poll && (op.flags & POLLIN) == 0);
+    switch (op.kind) {
+        case op_kind::connect:
+        case op_kind::send:
+        case op_kind::send_message:
+        case op_kind::send_vector: return true;
+        case op_kind::poll: return (op.flags & POLLIN) == 0;
+        default: return false;
+    }
 }
 
 bool refuses_to_wait(const operation& op) noexcept {
@@ -100,7 +106,8 @@ bool refuses_to_wait(const operation& op) noexcept {
         case op_kind::receive:
         case op_kind::send:
         case op_kind::receive_message:
-        case op_kind::send_message: return (op.flags & MSG_DONTWAIT) != 0;
+        case op_kind::send_message:
+        case op_kind::send_vector: return (op.flags & MSG_DONTWAIT) != 0;
         default: return false;
     }
 }
@@ -314,6 +321,7 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
         case op_kind::receive_message:
             return uninterrupted(
                 [&] { return ::recvmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_DONTWAIT); });
+        case op_kind::send_vector:
         case op_kind::send_message:
             return uninterrupted([&] {
                 return ::sendmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_NOSIGNAL | MSG_DONTWAIT);

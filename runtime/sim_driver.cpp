@@ -47,13 +47,22 @@ std::uint64_t digest_of(const operation& op) noexcept {
     const bool stream = (op.kind == op_kind::receive && !op.select_buffer) || op.kind == op_kind::send;
     const bool plain = op.kind == op_kind::connect || op.kind == op_kind::set_option;
     if (stream || plain) return digest(op.address, op.length);
-    if (op.kind != op_kind::send_message && op.kind != op_kind::receive_message) return 0;
+    const bool parts = op.kind == op_kind::send_vector || op.kind == op_kind::send_message;
+    if (!parts && op.kind != op_kind::receive_message) return 0;
     const auto& message = *static_cast<const msghdr*>(op.address);
     std::uint64_t mixed = message.msg_iovlen;
     for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
         mixed = mixed * 31 + digest(message.msg_iov[part].iov_base, message.msg_iov[part].iov_len);
     }
     return mixed;
+}
+
+std::string gathered(const msghdr& message) {
+    std::string bytes;
+    for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
+        bytes.append(static_cast<const char*>(message.msg_iov[part].iov_base), message.msg_iov[part].iov_len);
+    }
+    return bytes;
 }
 
 std::ptrdiff_t threads_of_process() {
@@ -84,7 +93,8 @@ std::span<const int> possible_errors(op_kind kind) noexcept {
         case op_kind::connect: return connecting;
         case op_kind::accept: return accepting;
         case op_kind::receive: return receiving;
-        case op_kind::send: return sending;
+        case op_kind::send:
+        case op_kind::send_vector: return sending;
         case op_kind::receive_message: return receiving_message;
         case op_kind::send_message: return sending_message;
         case op_kind::set_option: return setting;
@@ -278,6 +288,7 @@ std::optional<int> SimDriver::call(operation& op, Pending& pending) {
             return result;
         }
         case op_kind::send_message: return network_.send_message(file, *static_cast<const msghdr*>(op.address));
+        case op_kind::send_vector: return network_.send(file, gathered(*static_cast<const msghdr*>(op.address)));
         case op_kind::set_option:
             return network_.set_option(file, static_cast<int>(op.offset >> 32),
                                        static_cast<int>(op.offset & 0xffffffff),

@@ -175,8 +175,9 @@ void UringDriver::prepare(operation& op) noexcept {
             io_uring_prep_recvmsg(sqe, fd, static_cast<msghdr*>(op.address), static_cast<unsigned>(op.flags));
             break;
         case op_kind::send_message:
+        case op_kind::send_vector:
             io_uring_prep_sendmsg(sqe, fd, static_cast<msghdr*>(op.address),
-                                  static_cast<unsigned>(op.flags) | MSG_NOSIGNAL);
+                                  static_cast<unsigned>(op.flags | MSG_NOSIGNAL | (op.whole ? MSG_WAITALL : 0)));
             break;
         case op_kind::set_option: prepare_option(op, sqe); break;
         case op_kind::poll: io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(op.flags)); break;

@@ -64,6 +64,7 @@ class Kinds {
                 op.address = memory;
                 op.length = 1;
                 break;
+            case op_kind::send_vector: op.address = &message; break;
             case op_kind::set_option:
                 op.offset = static_cast<std::uint64_t>(IPPROTO_TCP) << 32 | TCP_NODELAY;
                 op.address = const_cast<int*>(&on);
@@ -138,7 +139,7 @@ std::set<int> errors_met(double failure) {
 
 TEST_SUITE("sim: failures") {
     TEST_CASE("each kind of operation fails with each of its errors, and with no other") {
-        constexpr op_kind kinds[] = {op_kind::socket,     op_kind::receive, op_kind::send,
+        constexpr op_kind kinds[] = {op_kind::socket,     op_kind::receive, op_kind::send,    op_kind::send_vector,
                                      op_kind::set_option, op_kind::poll,    op_kind::shutdown};
         for (const op_kind kind : kinds) {
             CAPTURE(std::string{to_string(kind)});

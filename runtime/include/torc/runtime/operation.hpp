@@ -24,6 +24,7 @@ enum class op_kind : std::uint8_t {
     send,             ///< from address/length; with `whole` until all is sent or an error
     receive_message,  ///< address = msghdr
     send_message,     ///< address = msghdr
+    send_vector,      ///< address = msghdr without a name, of a stream: as `send`, from several places
     set_option,       ///< address = value, length = its size, offset = level << 32 | name
     poll,             ///< waits for readiness of a foreign descriptor: flags = POLLIN, POLLOUT; result = events
     shutdown,         ///< flags = SHUT_RD, SHUT_WR, SHUT_RDWR
