@@ -26,6 +26,7 @@ void child_group::open(Executor& executor, task_state* owner) noexcept {
 }
 
 void child_group::start(task_state& child) noexcept {
+    TORC_ASSERT(!child.started, "a task was awaited twice, or after it was moved from");
     child.executor = executor_;
     child.parent = owner_;
     child.group = this;
@@ -41,9 +42,8 @@ void child_group::start(task_state& child) noexcept {
 void child_group::finished(task_state& child) noexcept {
     (child.previous_sibling != nullptr ? child.previous_sibling->next_sibling : first_) = child.next_sibling;
     (child.next_sibling != nullptr ? child.next_sibling->previous_sibling : last_) = child.previous_sibling;
-    --running_;
-    child_finished(child);
-    if (running_ == 0 && owner_waits_) {
+    child_finished(child);  // may start others
+    if (--running_ == 0 && owner_waits_) {
         owner_waits_ = false;
         executor_->make_ready(*owner_);
     }
@@ -103,11 +103,10 @@ void fail_fast_group::throw_if_failed(bool absorb) {
     if (first_ != nullptr) {
         try {
             std::rethrow_exception(first_);
-        } catch (Error& thrown) {
-            Error joined = thrown;
-            if (joined.trace().empty()) joined.with_trace(executor().error_trace(first_));
-            for (const std::exception_ptr& other : others_) joined.attach(other);
-            throw joined;
+        } catch (Error& thrown) {  // what it is of the user's stays
+            if (thrown.trace().empty()) thrown.with_trace(executor().error_trace(first_));
+            for (const std::exception_ptr& other : others_) thrown.attach(other);
+            throw;
         }
     }
     if (child_cancelled_ && (!absorb || outer_cancelled())) throw torc::cancelled{};

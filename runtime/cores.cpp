@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -109,10 +110,15 @@ int run_on_cores(unsigned cores, const std::function<task<>(unsigned core)>& roo
     Cores all;
     std::vector<std::thread> threads;
     threads.reserve(cores - 1);
-    for (unsigned core = 1; core < cores; ++core) {
-        threads.emplace_back([&all, &root, core, &options] { run_core(all, root, core, options); });
+    int status = 1;
+    try {
+        for (unsigned core = 1; core < cores; ++core) {
+            threads.emplace_back([&all, &root, core, &options] { run_core(all, root, core, options); });
+        }
+        status = run(guarded(all, root, 0), options);
+    } catch (const std::system_error& error) {
+        std::fprintf(stderr, "torc: there can be no thread for core %zu: %s\n", threads.size() + 1, error.what());
     }
-    const int status = run(guarded(all, root, 0), options);
     if (status != 0) all.cancel_all();
     for (std::thread& thread : threads) thread.join();
     return status == 0 && all.any_failed() ? 1 : status;

@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -37,7 +36,7 @@ struct FileState {
     operation_list read;
     operation_list write;
     bool registered = false;
-    bool ending = false;  // an end of the stream or an error was announced, for which there is no other edge
+    bool more = false;  // an end, an error or urgent bytes were announced: a short receive did not take all there is
 };
 
 /// Few, so that what is received in a turn, and the frames of those that wait for it, are still in the cache when its
@@ -191,7 +190,7 @@ void EpollDriver::turn(Clock::time_point deadline) {
         if (event.data.fd == wake_fd_) continue;
         constexpr std::uint32_t for_both = EPOLLERR | EPOLLHUP;
         FileState& state = state_of(event.data.fd);
-        if ((event.events & (EPOLLRDHUP | for_both)) != 0) state.ending = true;
+        if ((event.events & (EPOLLRDHUP | EPOLLPRI | for_both)) != 0) state.more = true;
         if ((event.events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | for_both)) != 0) retry(state.read);
         if ((event.events & (EPOLLOUT | for_both)) != 0) retry(state.write);
     }
@@ -272,7 +271,7 @@ void EpollDriver::wait_for(operation& op) noexcept {
     FileState& state = *found;
     (writes(op) ? state.write : state.read).push(op);
     if (state.registered) return;
-    epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.fd = fd}};
+    epoll_event event{.events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.fd = fd}};
     if (::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST) {
         state.registered = true;
         return;
@@ -287,7 +286,7 @@ void EpollDriver::forget(int fd) noexcept {
     FileState* const state = known_state_of(fd);
     if (state == nullptr || !state->registered || !state->read.empty() || !state->write.empty()) return;
     ::epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr);
-    state->registered = state->ending = false;
+    state->registered = state->more = false;
 }
 
 std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept {
@@ -321,8 +320,8 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
         case op_kind::receive_message:
             return uninterrupted(
                 [&] { return ::recvmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_DONTWAIT); });
-        case op_kind::send_vector:
         case op_kind::send_message:
+        case op_kind::send_vector:
             return uninterrupted([&] {
                 return ::sendmsg(fd, static_cast<msghdr*>(op.address), op.flags | MSG_NOSIGNAL | MSG_DONTWAIT);
             });
@@ -339,7 +338,7 @@ std::optional<int> EpollDriver::attempt(operation& op, int& buffer_id) noexcept 
         }
         case op_kind::shutdown: return ::shutdown(fd, op.flags) == 0 ? 0 : -errno;
         case op_kind::close: {
-            if (FileState* const state = known_state_of(fd)) state->registered = state->ending = false;
+            if (FileState* const state = known_state_of(fd)) state->registered = state->more = false;
             return ::close(fd) == 0 ? 0 : -errno;
         }
     }
@@ -379,9 +378,9 @@ std::optional<int> EpollDriver::attempt_receive(operation& op, int& buffer_id) n
         const bool all_of_it = static_cast<std::size_t>(*result) < buffer.size();
         finish(op, *result, true, id);
         if (op.cancel_requested) return -ECANCELED;
-        // What was short took all there was; for more there will be an edge (epoll(7)).
+        // What was short took all there was, but for what is behind urgent bytes; for more there will be an edge.
         const FileState* const state = known_state_of(op.file->value);
-        if (all_of_it && state != nullptr && !state->ending) return std::nullopt;
+        if (all_of_it && state != nullptr && !state->more) return std::nullopt;
     }
 }
 

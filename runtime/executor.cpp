@@ -1,7 +1,5 @@
 #include <torc/runtime/executor.hpp>
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <random>
 #include <thread>
@@ -74,12 +72,14 @@ Executor::~Executor() {
     offload_pool_.reset();
     while (posting_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
     services_.clear();
-    if (open_closes_ > 0) Running{*this};
     for (posted* next = inbox_.exchange(nullptr); next != nullptr;) {
         posted& work = *next;
         next = work.next;
         if (work.run == run_posted_function) delete static_cast<PostedFunction*>(&work);
     }
+    noted_errors_ = {};
+    // Now all that may hold a resource is gone.
+    if (open_closes_ > 0) Running{*this};
 }
 
 Executor::Running::Running(Executor& executor) noexcept
@@ -105,7 +105,7 @@ void Executor::run_root(detail::task_state& root) {
 template <class Done>
 void Executor::run_until(Done done) {
     for (;;) {
-        if (!timers_.empty()) timers_.fire(driver_->now());
+        if (timers_.next() <= turn_began_ + Driver::longest_tick) timers_.fire(driver_->now());
         run_posted();
         run_ready();
         if (done()) return;

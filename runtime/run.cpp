@@ -3,19 +3,23 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <optional>
+#include <thread>
 
 // Theory of operation. A signal handler may do next to nothing, so ours counts and wakes the executor through a posted
-// record, which is a lock-free push and one write to an eventfd: both allowed there. The record is pushed only when it
-// is not on its way already.
+// record, which is a lock-free push and one write to an eventfd (of the simulation, one sem_post): all allowed there.
+// The record is pushed only when it is not on its way already. A handler may run on any thread of the process; the
+// executor is not let go of while one does.
 
 namespace torc {
 namespace {
 
 struct SignalWork : posted {
-    Executor* executor = nullptr;
+    std::atomic<Executor*> executor = nullptr;
+    std::atomic<int> handlers = 0;  // that run now, on any thread
     std::atomic<bool> on_its_way = false;
     std::atomic<int> ending = 0;  // the signal that asked for the end
     std::atomic<bool> dump = false;
@@ -26,8 +30,9 @@ void say(const std::string& text) noexcept { std::fputs(text.c_str(), stderr); }
 
 void act(posted&) noexcept {
     signal_work.on_its_way = false;
-    if (signal_work.dump.exchange(false)) say(signal_work.executor->dump_tasks());
-    if (signal_work.ending != 0) signal_work.executor->cancel_root();
+    Executor& executor = Executor::here();
+    if (signal_work.dump.exchange(false)) say(executor.dump_tasks());
+    if (signal_work.ending != 0) executor.cancel_root();
 }
 
 void on_signal(int number) {
@@ -39,7 +44,12 @@ void on_signal(int number) {
         std::raise(number);
         return;
     }
-    if (!signal_work.on_its_way.exchange(true)) signal_work.executor->post(signal_work);
+    const int interrupted = errno;
+    ++signal_work.handlers;
+    Executor* const executor = signal_work.executor;
+    if (executor != nullptr && !signal_work.on_its_way.exchange(true)) executor->post(signal_work);
+    --signal_work.handlers;
+    errno = interrupted;
 }
 
 /// Takes the signals over for as long as it lives.
@@ -58,6 +68,7 @@ class Signals {
     ~Signals() {
         for (const Saved& each : saved_) ::sigaction(each.number, &each.before, nullptr);
         signal_work.executor = nullptr;
+        while (signal_work.handlers != 0) std::this_thread::yield();  // on other threads, which will be through at once
         signal_work.on_its_way = false;
     }
 

@@ -142,6 +142,21 @@ std::string left_behind(const Statistics& after, std::ptrdiff_t frames, std::siz
     return text;
 }
 
+/// An error in words, with the chain of awaits that it began in.
+std::string words_of(const std::exception_ptr& error, const Executor& executor) {
+    const std::string trace = executor.error_trace(error);
+    const std::string chain = trace.empty() ? "" : "\n" + trace.substr(0, trace.size() - 1);
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& thrown) {
+        return thrown.what() + chain;
+    } catch (const cancelled&) {
+        return "it was cancelled" + chain;
+    } catch (...) {
+        return "an exception of a type that says nothing" + chain;
+    }
+}
+
 /// `frames_before` are those that were alive before the program had any.
 Report run_checked(std::uint64_t seed, const Options& options, const std::function<task<>(World&)>& root,
                    std::ptrdiff_t frames_before) {
@@ -174,7 +189,7 @@ Report run_checked(std::uint64_t seed, const Options& options, const std::functi
         executor.run(root(world));
     } catch (...) {
         if (!driver.failure().empty()) throw Failure{fail({})};
-        fail("the program failed");
+        fail("the program failed: " + words_of(std::current_exception(), executor));
         throw;
     }
     if (!driver.failure().empty()) throw Failure{fail({})};

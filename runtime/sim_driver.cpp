@@ -4,11 +4,11 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 
 #include <torc/runtime/assert.hpp>
@@ -117,10 +117,12 @@ SimDriver::SimDriver(std::uint64_t seed, const Options& options, bool alone)
       entropy_(seed ^ 0xbb67ae8584caa73bU),
       network_(options_, agenda_, [this](int file) { changed(file); }) {
     hears_submissions_ = true;
+    ::sem_init(&wakes_, 0, 0);
 }
 
 SimDriver::~SimDriver() {
     TORC_ASSERT(statistics_.in_flight == 0, "an executor was destroyed with operations in flight");
+    ::sem_destroy(&wakes_);
 }
 
 // ---- turns ----------------------------------------------------------------------------------------------------------
@@ -143,10 +145,7 @@ void SimDriver::turn(Clock::time_point deadline) {
     // A real kernel hands over what is there in portions of any size.
     std::uint64_t portion = options_.completion_delay > Clock::duration::zero() ? random.between(1, 64) : UINT64_MAX;
     for (;;) {
-        {
-            const std::lock_guard lock{mutex_};
-            if (std::exchange(woken_, false)) return;
-        }
+        if (take_wakes()) return;
         const Clock::time_point next = agenda_.next();
         if (next <= agenda_.now()) {
             if (portion-- == 0) return;
@@ -169,18 +168,26 @@ std::chrono::system_clock::time_point SimDriver::wall_now() const noexcept {
     return first_date_ + std::chrono::duration_cast<std::chrono::system_clock::duration>(now().time_since_epoch());
 }
 
-void SimDriver::wake() noexcept {
-    {
-        const std::lock_guard lock{mutex_};
-        woken_ = true;
-    }
-    woken_by_thread_.notify_one();
+void SimDriver::wake() noexcept { ::sem_post(&wakes_); }
+
+/// Whether there was one, or several.
+bool SimDriver::take_wakes() noexcept {
+    bool any = false;
+    while (::sem_trywait(&wakes_) == 0) any = true;
+    return any;
 }
 
-bool SimDriver::wait_for_threads() {
-    std::unique_lock lock{mutex_};
-    if (!woken_ && threads_of_process() <= 1) return false;
-    return woken_by_thread_.wait_for(lock, options_.threads_patience, [this] { return woken_; });
+/// False if nobody is there to wake it, or nobody has in time.
+bool SimDriver::wait_for_threads() noexcept {
+    if (threads_of_process() <= 1) return take_wakes();
+    timespec until{};
+    ::clock_gettime(CLOCK_MONOTONIC, &until);
+    const auto patience = std::chrono::nanoseconds{options_.threads_patience} + std::chrono::nanoseconds{until.tv_nsec};
+    until.tv_sec += std::chrono::floor<std::chrono::seconds>(patience).count();
+    until.tv_nsec = (patience % std::chrono::seconds{1}).count();
+    int failed = ::sem_clockwait(&wakes_, CLOCK_MONOTONIC, &until);
+    while (failed != 0 && errno == EINTR) failed = ::sem_clockwait(&wakes_, CLOCK_MONOTONIC, &until);
+    return failed == 0;
 }
 
 /// Ends a run that would not end by itself: everything is cancelled, once.
@@ -281,6 +288,7 @@ std::optional<int> SimDriver::call(operation& op, Pending& pending) {
         case op_kind::accept: return network_.accept(file);
         case op_kind::receive: return network_.receive(file, op.length, (op.flags & MSG_PEEK) != 0, pending.bytes);
         case op_kind::send: return call_send(op);
+        case op_kind::send_vector: return network_.send(file, gathered(*static_cast<const msghdr*>(op.address)));
         case op_kind::receive_message: {
             // Its memory is written here already; from now on that is what must not change.
             const auto result = network_.receive_message(file, *static_cast<msghdr*>(op.address));
@@ -288,7 +296,6 @@ std::optional<int> SimDriver::call(operation& op, Pending& pending) {
             return result;
         }
         case op_kind::send_message: return network_.send_message(file, *static_cast<const msghdr*>(op.address));
-        case op_kind::send_vector: return network_.send(file, gathered(*static_cast<const msghdr*>(op.address)));
         case op_kind::set_option:
             return network_.set_option(file, static_cast<int>(op.offset >> 32),
                                        static_cast<int>(op.offset & 0xffffffff),

@@ -1,9 +1,8 @@
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
+#include <semaphore.h>
+
 #include <memory>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -87,7 +86,8 @@ class SimDriver final : public Driver {
     void later(Clock::duration mean, operation& op, std::move_only_function<void()> work);
     [[nodiscard]] int drawn_failure(op_kind kind) noexcept;
     [[nodiscard]] Host& current_host() noexcept;
-    [[nodiscard]] bool wait_for_threads();
+    [[nodiscard]] bool take_wakes() noexcept;
+    [[nodiscard]] bool wait_for_threads() noexcept;
     void give_up(const char* why);
 
     const std::uint64_t seed_;
@@ -104,9 +104,7 @@ class SimDriver final : public Driver {
     std::vector<std::pair<const detail::task_state*, Host*>> stays_;
     std::uint64_t serial_ = 0;
     std::string failure_;
-    std::mutex mutex_;
-    std::condition_variable woken_by_thread_;
-    bool woken_ = false;  // under `mutex_`
+    sem_t wakes_;  // posted by threads and by signal handlers
 };
 
 }  // namespace torc::sim

@@ -120,6 +120,11 @@ void Network::heal(Host& one, Host& other) {
     resume_traffic();
 }
 
+void Network::isolate(Host& host) noexcept {
+    host.isolated = true;
+    agenda_.note("isolate");
+}
+
 void Network::rejoin(Host& host) {
     host.isolated = false;
     agenda_.note("rejoin");

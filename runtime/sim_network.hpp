@@ -147,7 +147,7 @@ class Network {
     [[nodiscard]] name_answer look_up(std::string_view name, int family);
     void partition(Host& one, Host& other);
     void heal(Host& one, Host& other);
-    void isolate(Host& host) noexcept { host.isolated = true; }
+    void isolate(Host& host) noexcept;
     void rejoin(Host& host);
     void crash(Host& host);
 

@@ -233,7 +233,8 @@ void UringDriver::enter(Clock::time_point deadline) {
     int result = 0;
     if (deadline == Clock::never) {
         result = io_uring_submit_and_wait(&ring_, 1);
-    } else if (const Clock::time_point present = now(); deadline <= present || io_uring_cq_ready(&ring_) > 0) {
+    } else if (const Clock::time_point present = deadline == Clock::time_point::min() ? deadline : now();
+               deadline <= present || io_uring_cq_ready(&ring_) > 0) {
         // Also when completions are there already (a full submission queue was flushed): the call below would then
         // enter the kernel without asking for events, and with DEFER_TASKRUN that is when it does the work it put off.
         result = io_uring_submit_and_get_events(&ring_);
@@ -254,21 +255,20 @@ void UringDriver::enter(Clock::time_point deadline) {
 
 void UringDriver::deliver() noexcept {
     unsigned head = 0;
+    unsigned count = 0;
     io_uring_cqe* cqe = nullptr;
     // Only what is there: io_uring_peek_cqe would enter the kernel for what came meanwhile, which the next turn does.
     io_uring_for_each_cqe(&ring_, head, cqe) {
-        const std::uint64_t user_data = cqe->user_data;
-        const int result = cqe->res;
-        const unsigned flags = cqe->flags;
-        io_uring_cq_advance(&ring_, 1);
-        if (user_data > tag_last) {
-            deliver(*reinterpret_cast<operation*>(user_data), result, flags);
-        } else if (user_data == tag_wake) {
-            if ((flags & IORING_CQE_F_MORE) == 0) watch_wake();  // the completion queue was full
-        } else if (user_data == tag_cancel && result == -ENOENT) {
+        ++count;
+        if (cqe->user_data > tag_last) {
+            deliver(*reinterpret_cast<operation*>(cqe->user_data), cqe->res, cqe->flags);
+        } else if (cqe->user_data == tag_wake) {
+            if ((cqe->flags & IORING_CQE_F_MORE) == 0) watch_wake();  // the completion queue was full
+        } else if (cqe->user_data == tag_cancel && cqe->res == -ENOENT) {
             cancel_missed_ = true;  // it has ended, and is off the list or about to be, or it has not begun
         }
     }
+    io_uring_cq_advance(&ring_, count);
 }
 
 void UringDriver::deliver(operation& op, int result, unsigned flags) noexcept {
@@ -303,6 +303,10 @@ void UringDriver::deliver(operation& op, int result, unsigned flags) noexcept {
             }
             break;
         }
+        case op_kind::connect:
+            // One that waits on a thread of the kernel, as for room in a unix socket's backlog, is interrupted.
+            if (result == -EINTR && op.cancel_requested) result = -ECANCELED;
+            break;
         case op_kind::set_option:
             if (!can_.ring_options && result == 0) result = op.result;
             break;

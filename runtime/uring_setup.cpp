@@ -106,7 +106,7 @@ int UringDriver::probe_opcodes() noexcept {
     can_.ring_options = can_.ring_options && io_uring_opcode_supported(probe, IORING_OP_URING_CMD) != 0;
     for (const int opcode : {IORING_OP_NOP, IORING_OP_SOCKET, IORING_OP_CONNECT, IORING_OP_ACCEPT, IORING_OP_RECV,
                              IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_POLL_ADD,
-                             IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_READ, IORING_OP_ASYNC_CANCEL}) {
+                             IORING_OP_SHUTDOWN, IORING_OP_CLOSE, IORING_OP_ASYNC_CANCEL}) {
         if (io_uring_opcode_supported(probe, opcode) == 0) return EINVAL;
     }
     return 0;

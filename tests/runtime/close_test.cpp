@@ -41,6 +41,31 @@ task<> leave(Resource::Counts& counts, way how) {
 
 }  // namespace
 
+TEST_CASE("an executor closes what its last posts and the errors it noted hold, before it goes") {
+    Resource::Counts counts;
+    struct Holding : std::exception {
+        explicit Holding(std::shared_ptr<Resource> what) : held(std::move(what)) {}
+        std::shared_ptr<Resource> held;
+    };
+    {
+        torc::Executor executor;
+        std::optional<Resource> kept;
+        executor.run([](Resource::Counts& all, std::optional<Resource>& given) -> task<> {
+            given.emplace(all);
+            auto fails = [](Resource::Counts& count) -> task<> {
+                co_await torc::yield();
+                throw Holding{std::make_shared<Resource>(count)};
+            };
+            CHECK_THROWS_AS(co_await fails(all), Holding);
+        }(counts, kept));
+        executor.post([held = std::move(*kept)]() mutable {});
+        kept.reset();
+        CHECK(counts.open == 2);
+    }
+    CHECK(counts.open == 0);
+    CHECK(counts.closed == 2);
+}
+
 TEST_CASE("when a task has ended, what lived in its frame is closed") {
     way how = way::returns;
     SUBCASE("it returned") { how = way::returns; }

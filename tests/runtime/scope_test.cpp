@@ -42,6 +42,33 @@ TEST_CASE("a scope returns when the body and every child have finished") {
     });
 }
 
+TEST_CASE("what a child's parameter starts as it is destroyed is waited for") {
+    run_clean([]() -> task<> {
+        int ended = 0;
+        struct Starter {
+            scope* here;
+            int& ended;
+            Starter(scope& in, int& count) : here(&in), ended(count) {}
+            Starter(Starter&& other) noexcept : here(std::exchange(other.here, nullptr)), ended(other.ended) {}
+            static task<> child(int wait, int& ended) {
+                co_await turns(wait);
+                ++ended;
+            }
+            ~Starter() {
+                if (here == nullptr) return;
+                here->spawn(child(0, ended));
+                here->spawn(child(5, ended));
+            }
+        };
+        auto child = [](Starter) -> task<> { co_await torc::yield(); };
+        co_await with_scope([&](scope& here) -> task<> {
+            here.spawn(child(Starter{here, ended}));
+            co_return;
+        });
+        CHECK(ended == 2);
+    });
+}
+
 TEST_CASE("a child starts where it is spawned, and may spawn more, even when the body has ended") {
     run_clean([]() -> task<> {
         int ended = 0;

@@ -169,7 +169,8 @@ TEST_SUITE("sim: the report") {
         CHECK(child.wait() == 99);
         const std::string& said = child.output();
         INFO(said);
-        CHECK(has(said, "torc: the program failed\nsimulation of seed 12 failed; to repeat it: ./program --seed 12\n"));
+        CHECK(has(said, "torc: the program failed: "));
+        CHECK(has(said, "simulation of seed 12 failed; to repeat it: ./program --seed 12\n"));
         CHECK(has(said, "the last events:\n"));
         CHECK(has(said, " s  connect "));
         CHECK(has(said, " s  about to fail: 7\n"));
@@ -222,5 +223,28 @@ TEST_SUITE("sim: the report") {
         CHECK(has(child.output(), "simulation of seed 21 failed; to repeat it: TORC_DRIVER=sim TORC_SIM_SEED=21\n"));
         CHECK(has(child.output(), "deadlock: every task waits, and nothing is going to happen\n"));
         CHECK(has(child.output(), ": event for "));
+    }
+
+    TEST_CASE("a program under TORC_DRIVER=sim hears signals, however many") {
+        Forked child{[] {
+            ::setenv("TORC_DRIVER", "sim", 1);
+            std::atomic<int> sent = 0;
+            std::thread sender;
+            return torc::run([](std::thread& from, std::atomic<int>& count, pthread_t to) -> task<> {
+                from = std::thread{[&count, to] {
+                    while (count < 300) {
+                        ::pthread_kill(to, SIGUSR1);
+                        ++count;
+                    }
+                }};
+                while (count < 300) co_await sleep_for(1us);
+                from.join();
+                co_await sleep_for(1s);
+                std::puts("came to its end");
+            }(sender, sent, ::pthread_self()));
+        }};
+        CHECK(child.wait() == 0);
+        CHECK(has(child.output(), "torc tasks ("));
+        CHECK(has(child.output(), "came to its end\n"));
     }
 }

@@ -1,5 +1,9 @@
 #pragma once
 
+#if __cplusplus <= 202002L
+#error "torc needs C++23: -std=c++23"
+#endif
+
 /// All of the runtime: tasks, combinators, cancellation, time, synchronisation, the executor.
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/channel.hpp>

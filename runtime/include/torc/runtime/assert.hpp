@@ -1,5 +1,9 @@
 #pragma once
 
+#if __cplusplus <= 202002L
+#error "torc needs C++23: -std=c++23"
+#endif
+
 #include <source_location>
 
 namespace torc::detail {

@@ -44,6 +44,8 @@ class child_group : public awaited {
     }
     ~child_group() { TORC_ASSERT(running_ == 0, "a scope was left while its children were running"); }
 
+    /// Whether a cancellation from outside stops here.
+    [[nodiscard]] bool shielded() const noexcept { return shielded_; }
     /// Enters the await tree under `owner`, or under nothing for the root of an executor.
     void open(Executor& executor, task_state* owner) noexcept;
     void start(task_state& child) noexcept;
@@ -80,7 +82,6 @@ class fail_fast_group : public child_group {
     fail_fast_group(fail_fast_group&&) noexcept = default;
     ~fail_fast_group() = default;
     void child_finished(task_state& child) noexcept override;
-    [[nodiscard]] bool failed() const noexcept { return first_ != nullptr; }
     /// Throws the first error; or `cancelled` if a child ended so and `absorb` does not say that this was asked for.
     void throw_if_failed(bool absorb = false);
 

@@ -6,11 +6,11 @@
 /// Structured close: the asynchronous destructor that C++ does not have.
 ///
 /// A resource whose close needs the ring keeps what the close needs in a record of its own, on the heap. When the
-/// resource's C++ scope ends, its destructor calls `begin_close` and returns; the record now owns the descriptor and
+/// resource's C++ scope ends, its destructor abandons the record and returns; the record now owns the descriptor and
 /// itself. It is entered on the account of the running task, which is the task whose frame is being left, and that task
 /// does not finish before it is done. Outside any task the executor keeps the account and `run` does not return.
 ///
-///     open --begin_close / co_await close()--> closing --close_done--> closed
+///     open --abandon / co_await close()--> closing --close_done--> closed
 ///
 /// Closing is idempotent and can not be cancelled; each kind of record bounds its own waiting.
 namespace torc {

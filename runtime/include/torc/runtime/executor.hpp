@@ -51,7 +51,7 @@ struct Statistics : DriverStatistics {
     std::size_t open_closes = 0;          ///< closes now under way
     std::size_t timers = 0;               ///< timers now armed
     std::size_t buffers_lent = 0;         ///< buffers now in the hands of slices
-    std::ptrdiff_t frames = 0;            ///< coroutine frames now alive that this thread made
+    std::ptrdiff_t frames = 0;            ///< coroutine frames this thread made, less those it freed
     Clock::duration longest_resume{};     ///< with `measure_resumes`
 };
 
@@ -81,6 +81,7 @@ class Executor {
     /// Runs `work` on the executor's thread, outside any task, in the order of posting. From any thread.
     /// Lifetime: what was posted and not run when the executor is destroyed is destroyed unrun. The work may
     ///           be what makes the executor end: its destructor waits for calls of `post` that are still returning.
+    /// Requires: `work` does not throw.
     void post(std::move_only_function<void()> work);
     void post(posted& work) noexcept;
 
@@ -88,9 +89,10 @@ class Executor {
     void cancel_root() noexcept;
 
     [[nodiscard]] Clock::time_point now() const noexcept { return driver_->now(); }
-    /// Whether it is that time, which needs the clock only when it is near.
+    /// Whether it is that time. That is found out when it is near as the driver last had its turn: a task that computes
+    /// for long may hear of it one await late.
     [[nodiscard]] bool reached(Clock::time_point when) const noexcept {
-        return when <= driver_->roughly_now() + Driver::longest_tick && when <= now();
+        return when <= turn_began_ + Driver::longest_tick && when <= now();
     }
     [[nodiscard]] Statistics statistics() const noexcept;
     [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
@@ -144,7 +146,8 @@ class Executor {
 
     [[nodiscard]] detail::TimerQueue& timers() noexcept { return timers_; }
     [[nodiscard]] OffloadPool& offload_pool();
-    /// Where slow things that belong to the executor live (the resolver); destroyed with it, one of each type.
+    /// Where slow things that belong to the executor live (the resolver), one for each key; destroyed with it.
+    /// Lifetime: the reference is good until the next call.
     std::shared_ptr<void>& service(const void* key);
 
     /// Remembers the chain of awaits that an error began in; called where it leaves a task.

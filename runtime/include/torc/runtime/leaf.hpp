@@ -51,7 +51,6 @@ class leaf : public awaited {
     void throw_if_cancelled() const {
         if (cancelled_) throw torc::cancelled{};
     }
-    [[nodiscard]] bool is_cancelled() const noexcept { return cancelled_; }
 
    private:
     bool cancelled_ = false;

@@ -21,7 +21,6 @@ namespace detail {
 template <class T>
 class stream_promise final : public task_state {
    public:
-    stream_promise() noexcept : task_state(std::source_location{}) {}
     stream<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
     void return_void() noexcept { ended = outcome::value; }
 

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <concepts>
 #include <memory>
-#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -19,7 +19,7 @@ namespace detail {
 template <class T>
 class promise final : public task_state {
    public:
-    explicit promise() noexcept : task_state(std::source_location{}) {}
+    promise() noexcept {}  // not the value
     ~promise() {
         if (ended == outcome::value) std::destroy_at(std::addressof(value_));
     }
@@ -31,7 +31,6 @@ class promise final : public task_state {
         std::construct_at(std::addressof(value_), std::forward<U>(value));
         ended = outcome::value;
     }
-    T& value() noexcept { return value_; }
     T take() { return std::move(value_); }
 
    private:
@@ -43,7 +42,6 @@ class promise final : public task_state {
 template <class T>
 class promise<T&> final : public task_state {
    public:
-    explicit promise() noexcept : task_state(std::source_location{}) {}
     task<T&> get_return_object(std::source_location where = std::source_location::current()) noexcept;
     void return_value(T& value) noexcept {
         value_ = std::addressof(value);
@@ -58,7 +56,6 @@ class promise<T&> final : public task_state {
 template <>
 class promise<void> final : public task_state {
    public:
-    explicit promise() noexcept : task_state(std::source_location{}) {}
     inline task<void> get_return_object(std::source_location where = std::source_location::current()) noexcept;
     void return_void() noexcept { ended = outcome::value; }
     void take() const noexcept {}
@@ -131,11 +128,24 @@ class [[nodiscard("a task runs only when it is awaited")]] task {
         return awaiter{frame_.promise()};
     }
 
+    /// There for the sentence alone.
+    template <class Self = task>
+    awaiter operator co_await() & noexcept {
+        static_assert(!std::same_as<Self, task>, "a task is awaited once: write co_await std::move(task)");
+        return awaiter{state()};
+    }
+
     /// For combinators: the promise. Requires: not moved from.
-    [[nodiscard]] promise_type& state() const noexcept { return frame_.promise(); }
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(frame_); }
+    [[nodiscard]] promise_type& state() const noexcept {
+        TORC_ASSERT(frame_, "a task was awaited twice, or after it was moved from");
+        return frame_.promise();
+    }
     /// Gives the frame away; whoever takes it destroys it after its end.
-    [[nodiscard]] promise_type& release() noexcept { return std::exchange(frame_, {}).promise(); }
+    [[nodiscard]] promise_type& release() noexcept {
+        promise_type& given = state();
+        frame_ = {};
+        return given;
+    }
 
    private:
     friend promise_type;

@@ -71,7 +71,7 @@ enum class outcome : std::uint8_t { pending, value, error, cancelled };
 /// close of a resource that lived in it.
 class task_state : public awaited {
    public:
-    explicit task_state(std::source_location where) noexcept : awaited(kind::task), created(where), awaiting(where) {}
+    task_state() noexcept : awaited(kind::task) {}
 
     static void* operator new(std::size_t size_bytes) { return allocate_frame(size_bytes); }
     static void operator delete(void* frame, std::size_t size_bytes) noexcept { free_frame(frame, size_bytes); }
@@ -105,6 +105,7 @@ class task_state : public awaited {
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
             task_state& state = self.promise();
+            TORC_ASSERT(state.ended != outcome::pending, "a task came to its end without the co_return of a value");
             state.left_body = true;
             state.finished = state.open_closes == 0;
         }

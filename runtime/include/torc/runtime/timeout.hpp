@@ -29,26 +29,25 @@ struct time_limit {
 
 /// A group of one child and one timer. A shield arms the timer only when it is cancelled from outside.
 template <class T>
-class [[nodiscard]] limited_awaitable final : public child_group, private Timer {
+class [[nodiscard("co_await it")]] limited_awaitable final : public child_group, private Timer {
    public:
     limited_awaitable(time_limit most, task<T> inner, bool shield = false) noexcept
-        : child_group(most.name, shield), Timer(fired), task_(std::move(inner)), limit_(most), shield_(shield) {}
+        : child_group(most.name, shield), Timer(fired), task_(std::move(inner)), limit_(most) {}
     limited_awaitable(limited_awaitable&& other) noexcept
         : child_group(static_cast<child_group&&>(other)),
           Timer(fired),
           task_(std::move(other.task_)),
-          limit_(other.limit_),
-          shield_(other.shield_) {}
+          limit_(other.limit_) {}
 
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_state& owner = self.promise();
         Executor& executor = *owner.executor;
-        const Clock::time_point until = shield_ ? Clock::never : limit_.from_now(executor);
+        const Clock::time_point until = shielded() ? Clock::never : limit_.from_now(executor);
         set_deadline(until);
         open(executor, &owner);
-        if (!shield_ && limit_.is_over(executor)) {
+        if (!shielded() && limit_.is_over(executor)) {
             expire();
         } else if (until != Clock::never) {
             executor.timers().arm(*this, until);
@@ -58,7 +57,7 @@ class [[nodiscard]] limited_awaitable final : public child_group, private Timer 
     }
     T await_resume() {
         const task_state& state = task_.state();
-        if (state.ended == outcome::cancelled && expired_ && !shield_ && !outer_cancelled()) {
+        if (state.ended == outcome::cancelled && expired_ && !shielded() && !outer_cancelled()) {
             throw_error(Error{errc::timed_out, phase::none}, owner());
         }
         rethrow_end(state);
@@ -78,14 +77,13 @@ class [[nodiscard]] limited_awaitable final : public child_group, private Timer 
 
     task<T> task_;
     time_limit limit_;
-    bool shield_;
     bool expired_ = false;
 };
 
 /// A leaf and one timer, which needs neither a group nor a coroutine. It stands before the leaf in the await tree, so
 /// that whoever comes first, the timer or a scope outside, is the only one to cancel it.
 template <class Leaf>
-class [[nodiscard]] limited_leaf final : public leaf, private Timer {
+class [[nodiscard("co_await it")]] limited_leaf final : public leaf, private Timer {
    public:
     limited_leaf(time_limit most, Leaf&& inner) noexcept : Timer(fired), inner_(std::move(inner)), limit_(most) {}
     /// Only before it is awaited.
@@ -189,12 +187,20 @@ template <awaitable A>
         {.name = "shield", .wait = grace, .relative = true}, as_task(std::forward<A>(inner)), true};
 }
 
-/// The nearest deadline that the running task is under, `Clock::never` if none. Requires: called from a task.
-[[nodiscard]] inline Clock::time_point current_deadline() noexcept {
-    return Executor::here().running()->scope->deadline();
+namespace detail {
+
+inline const child_group& running_scope() noexcept {
+    const task_state* const task = Executor::here().running();
+    TORC_ASSERT(task != nullptr, "this is for tasks, and none is running");
+    return *task->scope;
 }
 
+}  // namespace detail
+
+/// The nearest deadline that the running task is under, `Clock::never` if none. Requires: called from a task.
+[[nodiscard]] inline Clock::time_point current_deadline() noexcept { return detail::running_scope().deadline(); }
+
 /// Whether the running task's scope is cancelled, for long computations that never await. Requires: called from a task.
-[[nodiscard]] inline bool cancel_pending() noexcept { return Executor::here().running()->scope->cancelled(); }
+[[nodiscard]] inline bool cancel_pending() noexcept { return detail::running_scope().cancelled(); }
 
 }  // namespace torc

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/close.hpp>
 #include <torc/runtime/task.hpp>
