@@ -110,7 +110,7 @@ class connect_awaitable final : public torc::detail::leaf {
         } else if (last || (op.result < 0 && op.link == op_link::soft)) {
             self.ready();
         } else if (self.cancelling_) {
-            self.step_at(index + 1).result = -ECANCELED;
+            for (std::size_t later = index + 1; later < self.count_; ++later) self.step_at(later).result = -ECANCELED;
             self.ready();
         } else {
             self.driver().submit(self.step_at(index + 1));

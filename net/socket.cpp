@@ -356,19 +356,18 @@ torc::result<BufferSlice> slice_awaitable::take() {
     return received();
 }
 
-send_awaitable::send_awaitable(SocketRecord* socket, std::span<const std::byte> bytes) noexcept
-    : operation(op_kind::send, nullptr, completed), socket_(socket), left_(bytes) {
+sending::sending(SocketRecord* socket, std::span<const std::byte> bytes) noexcept
+    : operation(op_kind::send, nullptr, completed), left_(bytes), socket_(socket) {
     whole = true;
 }
 
-send_awaitable::send_awaitable(send_awaitable&& other) noexcept
-    : operation(other), socket_(other.socket_), left_(other.left_) {}
+sending::sending(sending&& other) noexcept : operation(other), left_(other.left_), socket_(other.socket_) {}
 
-send_awaitable::~send_awaitable() {
+sending::~sending() {
     TORC_ASSERT(state == op_state::idle, "a send was destroyed while the kernel still worked on it");
 }
 
-bool send_awaitable::begin(torc::detail::task_state& task) noexcept {
+bool sending::begin(torc::detail::task_state& task) noexcept {
     task_ = &task;
     if (socket_ == nullptr || !socket_->is_open()) {
         refused_ = errc::closed;
@@ -388,19 +387,28 @@ bool send_awaitable::begin(torc::detail::task_state& task) noexcept {
     return true;
 }
 
-void send_awaitable::submit() noexcept {
+void sending::submit() noexcept {
     file = &socket_->file_;
-    address = const_cast<std::byte*>(left_.data());
-    length = static_cast<std::uint32_t>(std::min(left_.size(), most_at_once_bytes));
+    if (operation::kind == op_kind::send_vector) {
+        static_cast<gathered_send_awaitable*>(this)->gather();
+    } else {
+        address = const_cast<std::byte*>(left_.data());
+        length = static_cast<std::uint32_t>(std::min(left_.size(), most_at_once_bytes));
+    }
     socket_->executor().driver().submit(*this);
 }
 
-void send_awaitable::completed(operation& op) noexcept {
-    auto& self = static_cast<send_awaitable&>(op);
+void sending::completed(operation& op) noexcept {
+    auto& self = static_cast<sending&>(op);
     SocketRecord& socket = *self.socket_;
     if (op.result > 0) {
         self.begun_ = true;
-        self.left_ = self.left_.subspan(static_cast<std::size_t>(op.result));
+        const auto sent_bytes = static_cast<std::size_t>(op.result);
+        if (op.kind == op_kind::send_vector) {
+            static_cast<gathered_send_awaitable&>(self).consume(sent_bytes);
+        } else {
+            self.left_ = self.left_.subspan(sent_bytes);
+        }
         if (!self.left_.empty() && !op.cancel_requested) {
             self.submit();
             return;
@@ -412,11 +420,11 @@ void send_awaitable::completed(operation& op) noexcept {
     socket.go_on_closing();
 }
 
-void send_awaitable::part() noexcept { std::exchange(socket_, nullptr)->writer_ = nullptr; }
+void sending::part() noexcept { std::exchange(socket_, nullptr)->writer_ = nullptr; }
 
-void send_awaitable::cancel() noexcept { socket_->executor().driver().cancel(*this); }
+void sending::cancel() noexcept { socket_->executor().driver().cancel(*this); }
 
-bool send_awaitable::settle() {
+bool sending::settle() {
     if (refused_ != errc{}) return false;
     if (socket_ != nullptr && socket_->writer_ == this) socket_->writer_ = nullptr;
     throw_if_cancelled();
@@ -429,20 +437,53 @@ bool send_awaitable::settle() {
     return false;
 }
 
-Error send_awaitable::error() const {
+Error sending::error() const {
     const std::error_code code = refused_ != errc{} ? make_error_code(refused_) : kernel_code(operation::result);
     Error error{code, phase::send, "send"};
     if (socket_ != nullptr && !socket_->peer().empty()) error.with_peer(socket_->peer().to_string());
     return error;
 }
 
-void send_awaitable::await_resume() {
+void sending::await_resume() {
     if (!settle()) torc::detail::throw_error(error(), task_);
 }
 
-torc::result<void> send_awaitable::take() {
+torc::result<void> sending::take() {
     if (!settle()) return std::unexpected{error()};
     return {};
+}
+
+gathered_send_awaitable::gathered_send_awaitable(SocketRecord* socket, std::span<const std::byte> first,
+                                                 std::span<const std::byte> second) noexcept
+    : sending(socket, first.empty() ? second : first) {
+    if (first.empty() || second.empty()) return;
+    behind_ = second;
+    operation::kind = op_kind::send_vector;
+}
+
+gathered_send_awaitable::gathered_send_awaitable(gathered_send_awaitable&& other) noexcept
+    : sending(static_cast<sending&&>(other)), behind_(other.behind_) {}
+
+void gathered_send_awaitable::gather() noexcept {
+    std::size_t room = most_at_once_bytes;
+    const std::array<std::span<const std::byte>, 2> both{left_, behind_};
+    for (std::size_t each = 0; each < both.size(); ++each) {
+        const std::size_t size = std::min(both[each].size(), room);
+        parts_[each] = {const_cast<std::byte*>(both[each].data()), size};
+        room -= size;
+    }
+    message_.msg_iov = parts_.data();
+    message_.msg_iovlen = parts_.size();
+    address = &message_;
+}
+
+/// What is left once all of the first part has gone is a send like any other.
+void gathered_send_awaitable::consume(std::size_t sent_bytes) noexcept {
+    const std::size_t of_first = std::min(sent_bytes, left_.size());
+    left_ = left_.subspan(of_first);
+    if (!left_.empty()) return;
+    left_ = std::exchange(behind_, {}).subspan(sent_bytes - of_first);
+    operation::kind = op_kind::send;
 }
 
 side_awaitable::side_awaitable(op_kind what, SocketRecord& socket) noexcept

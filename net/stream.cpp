@@ -55,7 +55,7 @@ task<> SocketStream::shutdown_write() {
 }
 
 const Address& SocketStream::peer() {
-    Address& peer = socket_->peer();
+    Address& peer = held().peer();
     if (!peer.empty()) return peer;
     sockaddr_storage name{};
     std::uint32_t size = sizeof name;
@@ -69,7 +69,7 @@ Address SocketStream::local() const {
     sockaddr_storage name{};
     std::uint32_t size = sizeof name;
     auto* const generic = reinterpret_cast<sockaddr*>(&name);
-    const Driver& driver = socket_->executor().driver();
+    const Driver& driver = held().executor().driver();
     return driver.local_address(socket_->file(), generic, &size) == 0 ? Address::from_sockaddr(generic, size)
                                                                       : Address{};
 }

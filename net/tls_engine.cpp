@@ -208,15 +208,17 @@ IoResult Engine::read(std::span<std::byte> plaintext) {
     return {Status::ok, total};
 }
 
-IoResult Engine::write(std::span<const std::byte> plaintext) {
+IoResult Engine::write(std::span<const std::byte> plaintext, std::size_t soon_bytes) {
     Impl& impl = *impl_;
     if (const Status status = impl.handshake(); status != Status::ok) return {status, 0};
     if (impl.abandoned || impl.close_sent) return {impl.fail(Error{errc::closed, phase::tls, "write"}), 0};
     OutputQueue& output = impl.transport.output;
     if (output.pending_bytes() >= output_limit_bytes) return {Status::want_flush, 0};
-    const std::size_t size = std::min(plaintext.size(), output_limit_bytes - output.pending_bytes());
+    const std::size_t room = output_limit_bytes - output.pending_bytes();
+    const std::size_t size = std::min(plaintext.size(), room);
     // One block for all of it, so that one send can take it.
-    output.expect(size + (size / max_record_bytes + 1) * record_overhead_bytes);
+    const std::size_t expected = size + std::min(soon_bytes, room - size);
+    output.expect(expected + (expected / max_record_bytes + 2) * record_overhead_bytes);
     std::size_t total = 0;
     while (total < size) {
         ERR_clear_error();

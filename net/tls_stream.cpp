@@ -95,6 +95,7 @@ struct TlsStream::State {
     bool reading = false;
     bool writing = false;
     bool broken = false;
+    bool write_ended = false;  // shutdown_write was done
 
     void require_open(const char* operation) {
         if (!tcp.is_open()) throw_here(Error{errc::closed, phase::none, operation});
@@ -252,8 +253,12 @@ task<TlsStream> TlsStream::accept(TcpStream stream, TlsContext context) {
 
 task<BufferSlice> TlsStream::receive() { return receive_slice(state_); }
 task<std::size_t> TlsStream::receive(std::span<std::byte> buffer) { return receive_into(state_, buffer); }
-task<> TlsStream::send(std::span<const std::byte> bytes) { return send_all(state_, bytes, false); }
-task<> TlsStream::shutdown_write() { return send_all(state_, {}, true); }
+task<> TlsStream::send(std::span<const std::byte> bytes) { return send_all(state_, bytes, {}, false); }
+task<> TlsStream::send(std::span<const std::byte> first, std::span<const std::byte> second) {
+    if (first.empty()) std::swap(first, second);
+    return send_all(state_, first, second, false);
+}
+task<> TlsStream::shutdown_write() { return send_all(state_, {}, {}, true); }
 
 task<BufferSlice> TlsStream::receive_slice(std::shared_ptr<State> state) {
     const Place reader{state->reading, "receive"};
@@ -287,12 +292,13 @@ task<std::size_t> TlsStream::receive_into(std::shared_ptr<State> state, std::spa
     }
 }
 
-task<> TlsStream::send_all(std::shared_ptr<State> state, std::span<const std::byte> bytes, bool end) {
+task<> TlsStream::send_all(std::shared_ptr<State> state, std::span<const std::byte> bytes,
+                           std::span<const std::byte> behind, bool end) {
     const Place writer{state->writing, "send"};
     const mutex::guard guard = co_await state->sending.lock();
     meet_cancellation();
     state->require_open("send");
-    if (state->engine.close_notify_sent()) {
+    if (state->engine.close_notify_sent() && (!end || state->write_ended)) {
         if (end) co_return;
         throw_here(Error{errc::closed, phase::send, "send", "this side has already ended the stream"});
     }
@@ -308,19 +314,27 @@ task<> TlsStream::send_all(std::shared_ptr<State> state, std::span<const std::by
             if (state != nullptr) state->break_output();
         }
     } unfinished{bytes.empty() ? nullptr : state.get()};
-    do {
-        const auto [status, size_bytes] = state->engine.write(bytes);
+    bool written = state->engine.close_notify_sent();  // by a shutdown_write that did not come to its end
+    while (!written) {
+        const auto [status, size_bytes] = state->engine.write(bytes, behind.size());
         bytes = bytes.subspan(size_bytes);
         if (status == tls::Status::failed) {
             unfinished.state = nullptr;  // what is left is the alert
             state->throw_failure();
         }
-        if (end && bytes.empty()) state->engine.close_notify();
-        co_await state->send_output();
-    } while (!bytes.empty());
+        written = bytes.empty() && behind.empty();
+        if (bytes.empty()) {
+            bytes = std::exchange(behind, {});
+        } else {
+            co_await state->send_output();
+        }
+    }
+    if (end) state->engine.close_notify();
+    co_await state->send_output();
     if (end) {
         state->require_open("shut down");
         co_await state->tcp.shutdown_write();
+        state->write_ended = true;
     }
     unfinished.state = nullptr;
 }

@@ -77,6 +77,81 @@ TEST_CASE("a task that was moved from") {
     });
 }
 
+TEST_CASE("a combinator that is given a task twice, or one that was moved from") {
+    const std::string sentence = "a task was awaited twice, or after it was moved from";
+    program_dies_saying(sentence, []() -> task<> {
+        task<> once = turns(1);
+        co_await torc::gather(std::move(once));
+        co_await torc::gather(std::move(once));  // NOLINT: that is the point
+    });
+    program_dies_saying(sentence, []() -> task<> {
+        task<> once = turns(1);
+        co_await torc::with_timeout(std::chrono::hours{1}, std::move(once));
+        co_await torc::with_timeout(std::chrono::hours{1}, std::move(once));  // NOLINT: that is the point
+    });
+    program_dies_saying(sentence, []() -> task<> {
+        co_await torc::with_scope([](scope& here) -> task<> {
+            task<> once = turns(1);
+            here.spawn(std::move(once));
+            here.spawn(std::move(once));  // NOLINT: that is the point
+            co_return;
+        });
+    });
+    dies_saying(sentence, [] {
+        task<> once = turns(1);
+        Executor executor;
+        executor.run(std::move(once));
+        executor.run(std::move(once));  // NOLINT: that is the point
+    });
+    program_dies_saying(sentence, []() -> task<> {
+        std::vector<task<>> tasks;
+        tasks.push_back(turns(1));
+        co_await torc::gather(tasks);
+        co_await torc::gather(tasks);
+    });
+}
+
+// Clang sees it, GCC does not.
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wreturn-type"
+#endif
+TEST_CASE("a task with a value that ends without one") {
+    program_dies_saying("a task came to its end without the co_return of a value", []() -> task<> {
+        auto forgets = [](bool gives) -> task<int> {
+            co_await turns(1);
+            if (gives) co_return 1;
+        };
+        static_cast<void>(co_await forgets(false));
+    });
+}
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
+
+TEST_CASE("questions that only a task can ask") {
+    const std::string sentence = "this is for tasks, and none is running";
+    for (const bool deadline : {false, true}) {
+        dies_saying(sentence, [deadline] {
+            Executor executor;
+            executor.post([deadline] {
+                if (deadline) static_cast<void>(torc::current_deadline());
+                if (!deadline) static_cast<void>(torc::cancel_pending());
+            });
+            executor.run(turns(10));
+        });
+    }
+}
+
+TEST_CASE("a stream that was moved from") {
+    program_dies_saying("a stream was used after it was moved from", []() -> task<> {
+        torc::net::TcpListener listener = torc::net::TcpListener::bind(torc::net::Address::loopback(0));
+        torc::net::TcpStream stream = co_await torc::net::TcpStream::connect(listener.local());
+        const torc::net::TcpStream other = std::move(stream);
+        static_cast<void>(stream.peer());  // NOLINT: that is the point
+    });
+}
+
 TEST_CASE("a task that is destroyed while somebody awaits it") {
     program_dies_saying(
         "a coroutine frame was destroyed while its task was suspended: a task must be awaited to its end",

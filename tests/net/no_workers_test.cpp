@@ -75,4 +75,19 @@ TEST_SUITE("no worker threads") {
         CHECK((!direct || std::string_view{std::getenv("TORC_DRIVER")} == "uring"));
         CHECK((!direct || said == "send: shut down: resource temporarily unavailable\n" + all));
     }
+
+    TEST_CASE("a program for several cores ends with a sentence") {
+        Forked child{[] {
+            if (!leave_no_threads()) return can_not;
+            const int status = run_on_cores(3, [](unsigned) -> task<> {
+                std::puts("it ran");
+                co_return;
+            });
+            [[maybe_unused]] const int root_again = ::seteuid(0);
+            return status;
+        }};
+        CHECK(child.wait() == 1);
+        CHECK(child.output().starts_with("torc: there can be no thread for core 1: "));
+        CHECK(child.output().find("it ran") == std::string::npos);
+    }
 }

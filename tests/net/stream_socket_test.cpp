@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -15,6 +17,7 @@
 #include <torc/net/listener.hpp>
 #include <torc/runtime/as_result.hpp>
 #include <torc/runtime/gather.hpp>
+#include <torc/runtime/race.hpp>
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/timeout.hpp>
 
@@ -111,6 +114,65 @@ TEST_CASE("a big send goes through against a reader that takes its time") {
     });
     server.wait_for_ends(1);
     CHECK(received == text);
+}
+
+TEST_CASE("two parts are sent as one, whichever is empty or large") {
+    const std::string large = pattern(3 << 20);
+    const auto bytes_of = [](const std::string& text) { return std::as_bytes(std::span{text}); };
+    for (const std::string& first : {std::string{}, std::string{"head"}, large}) {
+        for (const std::string& second : {std::string{}, std::string{"body"}, large}) {
+            std::string received;
+            PeerServer server{[&](int fd) { received = peer::read_all(fd); }};
+            run_clean([&]() -> task<> {
+                TcpStream stream = co_await TcpStream::connect(server.address());
+                co_await stream.send(bytes_of(first), bytes_of(second));
+            });
+            server.wait_for_ends(1);
+            CHECK_MESSAGE(received == first + second, first.size(), " and ", second.size(), " bytes");
+        }
+    }
+}
+
+TEST_CASE("two parts of which not all was sent leave a hole, behind which nothing is sent") {
+    std::atomic<bool> go = false;
+    PeerServer server{[&go](int fd) {
+        go.wait(false);
+        peer::read_all(fd);
+    }};
+    const std::string large = pattern(32 << 20);
+    run_clean([&]() -> task<> {
+        TcpStream stream = co_await TcpStream::connect(server.address());
+        const std::span<const std::byte> bytes = std::as_bytes(std::span{large});
+        CHECK(co_await code_of(discard(torc::with_timeout(milliseconds{20}, stream.send(bytes, bytes)))) ==
+              errc::timed_out);
+        CHECK(co_await code_of(discard(stream.send("x"))) == std::errc::broken_pipe);
+        go = true;
+        go.notify_all();
+    });
+}
+
+TEST_CASE("what stands behind urgent bytes is received without waiting for more to come") {
+    std::atomic<int> step = 0;
+    const auto go_to = [&step](int next) {
+        step = next;
+        step.notify_all();
+    };
+    PeerServer server{[&](int fd) {
+        peer::write_all(fd, "first");
+        step.wait(0);
+        ::send(fd, "abcd", 4, MSG_OOB);  // the last one is urgent
+        ::send(fd, "efg", 3, 0);
+        go_to(2);
+        peer::read_all(fd);
+    }};
+    run_clean([&]() -> task<> {
+        TcpStream stream = co_await TcpStream::connect(server.address());
+        CHECK(co_await read_slices(stream, 5) == "first");
+        go_to(1);
+        step.wait(1);
+        const std::string got = co_await torc::with_timeout(std::chrono::seconds{10}, read_slices(stream, 6));
+        CHECK(got == "abcefg");
+    });
 }
 
 TEST_CASE("sending and receiving go on at once") {
@@ -425,6 +487,32 @@ TEST_CASE("streams over unix sockets, by path and by abstract name") {
     });
 }
 
+TEST_CASE("connecting to a unix socket whose backlog is full can be cancelled, and has its limit") {
+    const std::string path = "/tmp/torc-backlog-" + std::to_string(::getpid());
+    ::unlink(path.c_str());
+    run_clean([&]() -> task<> {
+        if (torc::Executor::here().driver().name() != "uring") co_return;  // elsewhere it is refused at once
+        torc::net::TcpListener listener =
+            torc::net::TcpListener::bind(Address::unix_socket(path), {.backlog = 1, .unlink_first = true});
+        std::vector<UnixStream> all;
+        for (int each = 0; each < 2; ++each) all.push_back(co_await UnixStream::connect(listener.local()));
+        ConnectOptions options;
+        options.timeout = milliseconds{10};
+        CHECK(co_await code_of(discard(UnixStream::connect(listener.local(), options))) == errc::timed_out);
+        const auto raced = co_await torc::race(discard(UnixStream::connect(listener.local())), turns(20));
+        CHECK(raced.index() == 1);
+        bool left = false;
+        co_await torc::with_scope([&](scope& here) -> task<> {
+            here.spawn(discard(UnixStream::connect(listener.local())));
+            co_await driver_turns(20);
+            here.cancel();
+            left = true;
+        });
+        CHECK(left);
+    });
+    ::unlink(path.c_str());
+}
+
 TEST_CASE("with the plug pulled at any await of a conversation, nothing stays open and the peer sees the end") {
     PeerServer server;
     int connections = 0;
@@ -434,7 +522,9 @@ TEST_CASE("with the plug pulled at any await of a conversation, nothing stays op
         co_await stream.send("one");
         const std::string one = co_await read_slices(stream, 3);
         CHECK(one == "one");
-        co_await stream.send("two");
+        const std::string parts = "two";
+        const std::span<const std::byte> both = std::as_bytes(std::span{parts});
+        co_await stream.send(both.first(1), both.subspan(1));
         const std::string two = co_await read_into(stream, 3, 2);
         CHECK(two == "two");
         co_await stream.shutdown_write();

@@ -6,6 +6,7 @@
 #include <torc/runtime/race.hpp>
 #include <torc/runtime/scope.hpp>
 #include <torc/runtime/time.hpp>
+#include <torc/runtime/timeout.hpp>
 #include <torc/runtime/with.hpp>
 
 #include "tls_meeting.hpp"
@@ -131,6 +132,37 @@ TEST_SUITE("the end of a TLS stream") {
                 });
             }
         }
+    }
+
+    TEST_CASE("a shutdown that was cancelled is done when it is asked for again") {
+        event heard;
+        run_clean([&heard] {
+            return meet(
+                Meeting{},
+                [&heard](TlsStream& server) -> task<> {
+                    co_await server.send("hello");
+                    const BufferSlice end = co_await server.receive();
+                    CHECK(end.empty());
+                    heard.set();
+                    co_await server.send("bye");
+                },
+                [&heard](TlsStream& client) -> task<> {
+                    const std::string hello = co_await receive_exactly(client, 5);
+                    co_await client.flush();
+                    co_await with_scope([&client](scope& here) -> task<> {
+                        here.spawn(client.shutdown_write());
+                        here.cancel();
+                        co_return;
+                    });
+                    const auto again = co_await as_result(client.shutdown_write());
+                    CHECK(again);
+                    // A receive would send what is left.
+                    const auto waited = co_await as_result(with_timeout(std::chrono::seconds{10}, heard.wait()));
+                    CHECK(waited);
+                    const std::string bye = co_await receive_exactly(client, 3);
+                    CHECK(bye == "bye");
+                });
+        });
     }
 
     TEST_CASE("a peer that closes during the handshake is said to have done so") {

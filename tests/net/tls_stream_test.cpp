@@ -48,6 +48,29 @@ TEST_SUITE("tls stream") {
         }
     }
 
+    TEST_CASE("two parts leave together, of whatever sizes, and arrive as one") {
+        const std::string bytes = pattern(300'000);
+        const auto part = [&bytes](std::size_t size) { return std::as_bytes(std::span{bytes}).first(size); };
+        constexpr std::array sizes{std::size_t{0}, std::size_t{200}, std::size_t{16'384}, std::size_t{200'000}};
+        run_clean([&] {
+            return meet(
+                Meeting{},
+                [&](TlsStream& stream) -> task<> {
+                    for (const std::size_t first : sizes) {
+                        for (const std::size_t second : sizes) co_await stream.send(part(first), part(second));
+                    }
+                },
+                [&](TlsStream& stream) -> task<> {
+                    for (const std::size_t first : sizes) {
+                        for (const std::size_t second : sizes) {
+                            const std::string got = co_await receive_exactly(stream, first + second);
+                            CHECK(got == bytes.substr(0, first) + bytes.substr(0, second));
+                        }
+                    }
+                });
+        });
+    }
+
     TEST_CASE("both directions flow at the same time, with a reader and a writer of their own") {
         const std::string text = pattern(2'000'000);
         auto both_ways = [&](TlsStream& stream) -> task<> {

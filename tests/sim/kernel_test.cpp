@@ -207,6 +207,28 @@ TEST_SUITE("sim: failures") {
 }
 
 TEST_SUITE("sim: freedoms of the kernel") {
+    TEST_CASE("a connect that is cut short is never taken for a connection, with chains and without") {
+        for (const bool chains : {false, true}) {
+            int connected = 0;
+            int cut = 0;
+            for (int limit_us = 0; limit_us < 100; ++limit_us) {
+                sim::Options options;
+                options.chains_open = chains;
+                options.completion_delay = 50us;
+                options.cancel_delay = 20us;
+                sim::run(static_cast<std::uint64_t>(limit_us) + 1, options, [&](sim::World&) -> task<> {
+                    net::TcpListener listener = net::TcpListener::bind(net::Address::any(80));
+                    auto stream = co_await as_result(with_timeout(std::chrono::microseconds{limit_us},
+                                                                  net::TcpStream::connect(net::Address::loopback(80))));
+                    ++(stream ? connected : cut);
+                    if (stream) CHECK_FALSE(co_await send_failure(*stream));
+                });
+            }
+            CHECK(cut > 0);
+            CHECK(connected + cut == 100);
+        }
+    }
+
     TEST_CASE("a receive that finds no buffer falls back, and no byte is lost") {
         for (const bool small : {false, true}) {
             sim::Options options = plain();

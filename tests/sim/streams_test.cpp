@@ -29,6 +29,27 @@ sim::Options with_bandwidth(std::uint64_t bytes_per_second) {
 
 }  // namespace
 
+TEST_SUITE("sim: pieces") {
+    TEST_CASE("a send of two parts arrives whole and in order, in whatever pieces it leaves") {
+        const std::string text = pattern(70'000);
+        for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+            sim::Options options = plain();
+            options.short_write = 0.7;
+            sim::run(seed, options, [&](sim::World& world) -> task<> {
+                Pair pair = co_await connected_pair(world);
+                const std::span<const std::byte> bytes = std::as_bytes(std::span{text});
+                const std::size_t first = world.random().below(text.size());
+                auto send = [&]() -> task<> {
+                    co_await pair.client.send(bytes.first(first), bytes.subspan(first));
+                    co_await pair.client.shutdown_write();
+                };
+                const auto [none, received] = co_await gather(send(), receive_all(pair.server));
+                CHECK(received == text);
+            });
+        }
+    }
+}
+
 TEST_SUITE("sim: time on the way") {
     TEST_CASE("a way takes the latency, there and back") {
         sim::run(1, plain(), [](sim::World& world) -> task<> {

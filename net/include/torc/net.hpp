@@ -1,5 +1,9 @@
 #pragma once
 
+#if __cplusplus <= 202002L
+#error "torc needs C++23: -std=c++23"
+#endif
+
 /// All of the network: addresses, name look-up, streams, listeners, TLS.
 #include <torc/net/address.hpp>
 #include <torc/net/happy_eyeballs.hpp>

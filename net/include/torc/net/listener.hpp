@@ -54,7 +54,7 @@ class ListenerRecord final : public close_record {
 };
 
 /// Takes the next connection. See Listener::accept.
-class [[nodiscard]] accept_awaitable final : public torc::detail::leaf {
+class [[nodiscard("co_await it")]] accept_awaitable final : public torc::detail::leaf {
    public:
     explicit accept_awaitable(ListenerRecord* listener) noexcept : listener_(listener) {}
 

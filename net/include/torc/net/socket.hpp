@@ -1,5 +1,8 @@
 #pragma once
 
+#include <sys/socket.h>
+
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -42,7 +45,7 @@ class SocketRecord final : public close_record {
     friend class receiving;
     friend class receive_awaitable;
     friend class slice_awaitable;
-    friend class send_awaitable;
+    friend class sending;
     friend class side_awaitable;
 
     ~SocketRecord() override;
@@ -76,7 +79,7 @@ class SocketRecord final : public close_record {
     BufferSlice next_slice_;                 // not yet taken; empty if there is none
     std::vector<BufferSlice> later_slices_;  // behind it: from `first_later_` on
     class receiving* reader_ = nullptr;
-    class send_awaitable* writer_ = nullptr;
+    class sending* writer_ = nullptr;
     std::uint32_t first_later_ = 0;
     std::uint32_t side_operations_ = 0;
     std::unique_ptr<Closing> closing_;
@@ -124,7 +127,7 @@ class receiving : public torc::detail::leaf, protected operation {
 };
 
 /// Receives into the caller's memory. See SocketStream::receive.
-class [[nodiscard]] receive_awaitable final : public receiving {
+class [[nodiscard("co_await it")]] receive_awaitable final : public receiving {
    public:
     receive_awaitable(SocketRecord* socket, std::span<std::byte> buffer) noexcept : receiving(socket, buffer) {}
     std::size_t await_resume();
@@ -135,7 +138,7 @@ class [[nodiscard]] receive_awaitable final : public receiving {
 };
 
 /// Receives a borrowed slice. See SocketStream::receive.
-class [[nodiscard]] slice_awaitable final : public receiving {
+class [[nodiscard("co_await it")]] slice_awaitable final : public receiving {
    public:
     explicit slice_awaitable(SocketRecord* socket) noexcept : receiving(socket, {}) {}
     BufferSlice await_resume();
@@ -145,13 +148,9 @@ class [[nodiscard]] slice_awaitable final : public receiving {
     BufferSlice received() noexcept;
 };
 
-/// Sends all of the caller's memory. See SocketStream::send.
-class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private operation {
+/// One send of all of the caller's memory.
+class sending : public torc::detail::leaf, protected operation {
    public:
-    send_awaitable(SocketRecord* socket, std::span<const std::byte> bytes) noexcept;
-    send_awaitable(send_awaitable&& other) noexcept;
-    ~send_awaitable();
-
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
@@ -161,6 +160,13 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     torc::result<void> take();  ///< for as_result
     void cancel() noexcept override;
     [[nodiscard]] std::string describe() const override { return "send"; }
+
+   protected:
+    sending(SocketRecord* socket, std::span<const std::byte> bytes) noexcept;
+    sending(sending&& other) noexcept;
+    ~sending();
+
+    std::span<const std::byte> left_;
 
    private:
     friend class SocketRecord;
@@ -175,7 +181,29 @@ class [[nodiscard]] send_awaitable final : public torc::detail::leaf, private op
     bool begun_ = false;  // the kernel took a part
     errc refused_{};
     SocketRecord* socket_;
-    std::span<const std::byte> left_;
+};
+
+/// See SocketStream::send.
+class [[nodiscard("co_await it")]] send_awaitable final : public sending {
+   public:
+    send_awaitable(SocketRecord* socket, std::span<const std::byte> bytes) noexcept : sending(socket, bytes) {}
+};
+
+/// Sends what lies in two places. See SocketStream::send.
+class [[nodiscard("co_await it")]] gathered_send_awaitable final : public sending {
+   public:
+    gathered_send_awaitable(SocketRecord* socket, std::span<const std::byte> first,
+                            std::span<const std::byte> second) noexcept;
+    gathered_send_awaitable(gathered_send_awaitable&& other) noexcept;
+
+   private:
+    friend class sending;
+    void gather() noexcept;
+    void consume(std::size_t sent_bytes) noexcept;
+
+    std::span<const std::byte> behind_;  // what follows `left_`
+    std::array<iovec, 2> parts_{};
+    msghdr message_{};
 };
 
 /// An operation of the socket that neither receives nor sends, such as a shutdown: one that soon ends by itself, so

@@ -43,6 +43,13 @@ class SocketStream {
     [[nodiscard]] send_awaitable send(std::string_view text) noexcept {
         return send(std::as_bytes(std::span{text.data(), text.size()}));
     }
+    /// Sends all of `first`, then all of `second`, as if they lay behind each other: a head and its body, say.
+    /// Lifetime: both are the kernel's until this completes, even when cancelled.
+    /// Errors:   as above.
+    [[nodiscard]] gathered_send_awaitable send(std::span<const std::byte> first,
+                                               std::span<const std::byte> second) noexcept {
+        return gathered_send_awaitable{socket_.get(), first, second};
+    }
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
     [[nodiscard]] task<> shutdown_write();
@@ -55,7 +62,8 @@ class SocketStream {
     [[nodiscard]] const Address& peer();
     /// This end; empty where the descriptor is the ring's alone.
     [[nodiscard]] Address local() const;
-    [[nodiscard]] SocketRecord& record() noexcept { return *socket_; }
+    /// Requires: not moved from.
+    [[nodiscard]] SocketRecord& record() noexcept { return held(); }
 
    protected:
     struct Abandon {
@@ -65,6 +73,10 @@ class SocketStream {
 
     explicit SocketStream(Owner socket) noexcept : socket_(std::move(socket)) {}
     ~SocketStream() = default;
+    [[nodiscard]] SocketRecord& held() const noexcept {
+        TORC_ASSERT(socket_, "a stream was used after it was moved from");
+        return *socket_;
+    }
 
     Owner socket_;
 };
@@ -110,7 +122,8 @@ class TcpStream : public SocketStream {
     [[nodiscard]] static TcpStream adopt(Executor& executor, descriptor file, const Address& peer = {});
 };
 
-/// A connection over a unix socket.
+/// A connection over a unix socket. Where the listener has no room, connecting waits on io_uring, and fails with
+/// resource_unavailable_try_again on epoll.
 class UnixStream : public SocketStream {
    public:
     [[nodiscard]] static task<UnixStream> connect(Address address, ConnectOptions options = {});

@@ -78,7 +78,8 @@ class Engine {
     /// Decrypts into `plaintext` (not empty) as much as the window allows. Completes the handshake first if need be.
     IoResult read(std::span<std::byte> plaintext);
     /// Encrypts as much as `output_limit_bytes` of waiting output allow. Completes the handshake first if need be.
-    IoResult write(std::span<const std::byte> plaintext);
+    /// `soon_bytes` is how much will be written before the output is looked at: room for it is made beside this.
+    IoResult write(std::span<const std::byte> plaintext, std::size_t soon_bytes = 0);
     /// Says that nothing more will be written. Once only, and only on a connection whose handshake is complete and
     /// that is not broken: otherwise it does nothing, as a close_notify would vouch for a stream that has a hole.
     void close_notify();

@@ -51,6 +51,8 @@ class TlsStream {
     [[nodiscard]] task<> send(std::string_view text) {
         return send(std::as_bytes(std::span{text.data(), text.size()}));
     }
+    /// Sends all of `first`, then all of `second`; both leave together. Otherwise as above.
+    [[nodiscard]] task<> send(std::span<const std::byte> first, std::span<const std::byte> second);
 
     /// Sends at once what would go out with the next send: the handshake's last flight, tickets, a change of keys.
     [[nodiscard]] task<> flush() { return send(std::span<const std::byte>{}); }
@@ -82,7 +84,8 @@ class TlsStream {
     static task<> handshake(State& state, bool is_server);
     static task<BufferSlice> receive_slice(std::shared_ptr<State> state);
     static task<std::size_t> receive_into(std::shared_ptr<State> state, std::span<std::byte> buffer);
-    static task<> send_all(std::shared_ptr<State> state, std::span<const std::byte> bytes, bool end);
+    static task<> send_all(std::shared_ptr<State> state, std::span<const std::byte> bytes,
+                           std::span<const std::byte> behind, bool end);
 
     std::shared_ptr<State> state_;  // shared with the calls that are under way
 };

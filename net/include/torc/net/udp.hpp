@@ -56,14 +56,14 @@ class message_awaitable : public torc::detail::leaf, protected operation {
 
 }  // namespace detail
 
-class [[nodiscard]] send_datagram_awaitable final : public detail::message_awaitable {
+class [[nodiscard("co_await it")]] send_datagram_awaitable final : public detail::message_awaitable {
    public:
     send_datagram_awaitable(DatagramRecord* socket, std::span<const std::byte> bytes, const Address& to) noexcept;
     void await_resume();
     torc::result<void> take();  ///< for as_result
 };
 
-class [[nodiscard]] receive_datagram_awaitable final : public detail::message_awaitable {
+class [[nodiscard("co_await it")]] receive_datagram_awaitable final : public detail::message_awaitable {
    public:
     receive_datagram_awaitable(DatagramRecord* socket, std::span<std::byte> buffer) noexcept;
     Datagram await_resume();
