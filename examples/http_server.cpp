@@ -1,11 +1,17 @@
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 #include <torc/http/server.hpp>
+#include <torc/runtime/event.hpp>
 #include <torc/runtime/gather.hpp>
 #include <torc/runtime/run.hpp>
+#include <torc/runtime/timeout.hpp>
 
-// An HTTP server with an answer at once, an answer piece by piece, and a body that is read as it comes. A client of our
-// own asks for all three, and then the server is stopped.
+// An HTTP server with an answer at once, an answer piece by piece, and a body that is read as it comes. Given a port it
+// serves there until Ctrl-C, and then answers what it has begun; otherwise a client of our own asks for all three, and
+// then the server is stopped.
 
 using namespace torc;
 
@@ -59,9 +65,32 @@ task<> visit(http::Server& server) {
     server.stop();
 }
 
-task<> root() {
+task<> visited() {
     http::Server server{net::TcpListener::bind(net::Address::loopback(0)), route};
     co_await gather(server.serve(), visit(server));
 }
 
-int main() { return run(root()); }
+// Ctrl-C cancels the program's root. The shield keeps that from the server, which is told to stop instead: it accepts
+// nobody any more, closes what is idle, and has a grace period for the rest.
+task<> stop_when_cancelled(http::Server& server) {
+    try {
+        event never;
+        co_await never.wait();
+    } catch (const cancelled&) {
+        server.stop();
+        throw;
+    }
+}
+
+task<> until_interrupted(std::uint16_t port) {
+    http::Server server{net::TcpListener::bind(net::Address::loopback(port)), route};
+    fmt::print("http://{}/greet?name=ring\n", server.local().to_string());
+    std::fflush(stdout);
+    co_await gather(shield(http::ServerOptions{}.stop_grace + std::chrono::seconds{1}, server.serve()),
+                    stop_when_cancelled(server));
+}
+
+int main(int count, char** arguments) {
+    if (count < 2) return run(visited());
+    return run(until_interrupted(static_cast<std::uint16_t>(std::atoi(arguments[1]))));
+}

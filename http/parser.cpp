@@ -2,8 +2,6 @@
 
 #include <llhttp.h>
 
-#include <array>
-#include <charconv>
 #include <cstdint>
 #include <new>
 #include <string>
@@ -456,9 +454,9 @@ bool Parser::done() const noexcept { return state_->where == State::at::done; }
 const RequestHead& Parser::request() const noexcept { return state_->request; }
 const ResponseHead& Parser::response() const noexcept { return state_->response; }
 RequestHead Parser::take_request() { return std::exchange(state_->request, RequestHead{}); }
-ResponseHead Parser::take_response() { return std::exchange(state_->response, ResponseHead{}); }
+ResponseHead Parser::take_response() { return std::move(state_->response); }
 const Headers& Parser::trailers() const noexcept { return state_->trailers; }
-Headers Parser::take_trailers() { return std::exchange(state_->trailers, Headers{}); }
+Headers Parser::take_trailers() { return std::move(state_->trailers); }
 body_kind Parser::body() const noexcept { return state_->kind; }
 std::optional<std::uint64_t> Parser::content_length() const noexcept { return state_->length; }
 bool Parser::keep_alive() const noexcept { return state_->keep_alive; }

@@ -10,9 +10,9 @@
 #include "server_connection.hpp"
 
 // Theory of operation. `out_` collects what has to leave before the next piece of the body: the head, the line before a
-// chunk, the line break behind the last one. A piece that is small is copied behind it, so that both leave with one
-// send; a large one is sent from where it lies. Nothing that leaves can be taken back; from then on (`sent_`) a failure
-// can only be shown by ending the connection in the middle of the body.
+// chunk, the line break behind the last one. It leaves with one send together with the piece: a small one is copied
+// behind it, a large one is sent from where it lies. Nothing that leaves can be taken back; from then on (`sent_`) a
+// failure can only be shown by ending the connection in the middle of the body.
 //
 // From the moment that a piece counts as written until all of it has left, a `Piece` lives. Whatever ends it before (an
 // error, a cancellation, no memory) cuts the response: what was accounted for and what has left may differ then, so
@@ -21,7 +21,7 @@
 namespace torc::http {
 namespace {
 
-constexpr std::size_t copy_below_bytes = 32 * 1024;
+constexpr std::size_t copy_below_bytes = 4 * 1024;  // above, copying costs more than a send of two parts
 constexpr std::size_t usual_head_bytes = 256;
 constexpr std::size_t kept_bytes = 4 * 1024;  // by a connection that is idle
 
@@ -173,9 +173,9 @@ void Responder::append(std::span<const std::byte> piece) {
     if (chunked_) out_ += chunk_end;
 }
 
-/// Sends. Without memory for that nothing has left.
-task<> Responder::leave(std::span<const std::byte> bytes) {
-    task<> sending = connection_.send(bytes);
+/// Sends what waits, and `piece` behind it. Without memory for that nothing has left.
+task<> Responder::leave(std::span<const std::byte> piece) {
+    task<> sending = connection_.send(std::as_bytes(std::span{out_}), piece);
     sent_ = true;
     return sending;
 }
@@ -191,12 +191,9 @@ task<> Responder::write(std::span<const std::byte> piece) {
     } else if (chunked_) {
         out_ += ChunkHeader{piece.size()}.view();
     }
-    if (!out_.empty()) co_await leave(std::as_bytes(std::span{out_}));
+    co_await leave(copied ? std::span<const std::byte>{} : piece);
     out_.clear();
-    if (!copied) {
-        co_await leave(piece);
-        if (chunked_) out_ += chunk_end;  // leaves with what comes next
-    }
+    if (!copied && chunked_) out_ += chunk_end;  // leaves with what comes next
     on_its_way.has_left();
 }
 
@@ -205,7 +202,7 @@ task<> Responder::flush() {
     require_writable("flushed");
     if (out_.empty()) co_return;
     Piece on_its_way{*this};
-    co_await leave(std::as_bytes(std::span{out_}));
+    co_await leave({});
     out_.clear();
     on_its_way.has_left();
 }
@@ -222,28 +219,33 @@ task<> Responder::finish() {
     }
     Piece on_its_way{*this};
     out_ += end;
-    if (!out_.empty()) co_await leave(std::as_bytes(std::span{out_}));
+    if (!out_.empty()) co_await leave({});
+    out_.clear();
+    on_its_way.has_left();
+    stage_ = stage::finished;
+}
+
+template <class Body>
+task<> Responder::send_whole(int status, Body body, std::string_view content_type) {
+    const std::span<const std::byte> whole = std::as_bytes(std::span{body});
+    const bool copied = whole.size() < copy_below_bytes;
+    out_.reserve(usual_head_bytes + (copied ? whole.size() : 0));
+    begin_with(status, whole.size(), content_type);
+    if (!whole.empty()) account_for(whole.size());
+    Piece on_its_way{*this};
+    if (copied && !answers_head_) append(whole);
+    co_await leave(copied || answers_head_ ? std::span<const std::byte>{} : whole);
     out_.clear();
     on_its_way.has_left();
     stage_ = stage::finished;
 }
 
 task<> Responder::send(int status, std::string body, std::string_view content_type) {
-    const std::span<const std::byte> whole = std::as_bytes(std::span{body});
-    if (whole.size() < copy_below_bytes) out_.reserve(whole.size() + usual_head_bytes);
-    begin_with(status, whole.size(), content_type);
-    if (whole.size() >= copy_below_bytes) {
-        co_await write(whole);
-        co_await finish();
-        co_return;
-    }
-    if (!whole.empty()) account_for(whole.size());
-    Piece on_its_way{*this};
-    if (!answers_head_) append(whole);
-    co_await leave(std::as_bytes(std::span{out_}));
-    out_.clear();
-    on_its_way.has_left();
-    stage_ = stage::finished;
+    return send_whole(status, std::move(body), content_type);
+}
+
+task<> Responder::send(int status, std::span<const std::byte> body, std::string_view content_type) {
+    return send_whole(status, body, content_type);
 }
 
 }  // namespace torc::http

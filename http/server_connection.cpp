@@ -101,8 +101,7 @@ void ServerConnection::report(ServerFault::stage where, std::exception_ptr error
 
 task<> ServerConnection::run(scope& here) {
     scope_ = &here;
-    co_await open();
-    bool more = true;
+    bool more = co_await open();
     while (more) {
         more = co_await read_head();
         if (more) more = co_await exchange();
@@ -110,12 +109,14 @@ task<> ServerConnection::run(scope& here) {
     if (linger_) co_await linger();
 }
 
-task<> ServerConnection::open() {
+/// False if nobody will be served any more.
+task<bool> ServerConnection::open() {
     net::TcpStream plain = std::move(*accepted_);
     accepted_.reset();
+    if (server_.stopping) co_return false;
     if (!server_.options.tls) {
         transport_.emplace(std::move(plain));
-        co_return;
+        co_return true;
     }
     stage_ = ServerFault::stage::handshake;
     const IdleMark nothing_to_lose{*this, true};
@@ -123,6 +124,7 @@ task<> ServerConnection::open() {
                                                      net::TlsStream::accept(std::move(plain), *server_.options.tls));
     transport_.emplace(std::move(encrypted));
     stage_ = ServerFault::stage::connection;
+    co_return true;
 }
 
 ServerConnection::received ServerConnection::take(result<BufferSlice> arrived) {
@@ -140,7 +142,7 @@ ServerConnection::received ServerConnection::take(result<BufferSlice> arrived) {
 
 task<bool> ServerConnection::read_head() {
     const ServerOptions& options = server_.options;
-    Clock::time_point deadline = time_after(first_request_ ? options.head_timeout : options.idle_timeout);
+    std::optional<Clock::time_point> deadline;  // of the head, or until it begins
     bool begun = first_request_;
     while (true) {
         if (!in_.empty()) {
@@ -154,16 +156,18 @@ task<bool> ServerConnection::read_head() {
         }
         const bool between = !parser_.started();
         if (between && server_.stopping) co_return false;
-        if (!between && !begun) {
-            deadline = time_after(options.head_timeout);
-            begun = true;
+        if (!deadline || (!between && !begun)) {
+            begun = begun || !between;
+            deadline = time_after(begun ? options.head_timeout : options.idle_timeout);
         }
         received what{};
         {
             const IdleMark idle{*this, between};
-            result<BufferSlice> arrived = co_await receive_until(deadline);
+            result<BufferSlice> arrived = co_await receive_until(*deadline);
             what = take(std::move(arrived));
         }
+        // A request that came as the server stopped finds the connection on its way to its close; nothing is begun.
+        if (between && server_.stopping) co_return false;
         if (what == received::bytes) continue;
         if (between) co_return false;
         if (what == received::nothing) {
@@ -307,7 +311,12 @@ task<std::span<const std::byte>> ServerConnection::read_body() {
         }
         if (owes_continue_) {
             owes_continue_ = false;
-            if (!response_.sent_) co_await send(std::as_bytes(std::span{go_on}));
+            try {
+                if (!response_.sent_) co_await send(std::as_bytes(std::span{go_on}), {});
+            } catch (const cancelled&) {
+                owes_continue_ = true;
+                throw;
+            }
         }
         const received what = co_await receive_body();
         if (what == received::nothing) {
@@ -352,7 +361,7 @@ bool ServerConnection::last_response() noexcept {
     return closing_;
 }
 
-task<> ServerConnection::send(std::span<const std::byte> bytes) {
+task<> ServerConnection::send(std::span<const std::byte> head, std::span<const std::byte> body) {
     const mutex::guard alone = co_await sending_.lock();
     if (output_broken_) {
         throw Error{std::make_error_code(std::errc::broken_pipe), phase::send, "send", "the connection broke before"};
@@ -362,10 +371,11 @@ task<> ServerConnection::send(std::span<const std::byte> bytes) {
         bool sent = false;
         ~BreakUnlessSent() { broken = broken || !sent; }
     } all{output_broken_};
-    while (!bytes.empty()) {
-        const std::span<const std::byte> piece = bytes.first(std::min(bytes.size(), send_at_once_bytes));
-        co_await with_timeout(server_.options.write_timeout, transport_->send(piece));
-        bytes = bytes.subspan(piece.size());
+    while (!head.empty() || !body.empty()) {
+        const std::span<const std::byte> piece = body.first(std::min(body.size(), send_at_once_bytes));
+        co_await with_timeout(server_.options.write_timeout, transport_->send(head, piece));
+        head = {};
+        body = body.subspan(piece.size());
     }
     all.sent = true;
 }

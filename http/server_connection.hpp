@@ -56,7 +56,8 @@ class ServerConnection {
     [[nodiscard]] Transport& transport() noexcept { return *transport_; }
 
     // For the response.
-    task<> send(std::span<const std::byte> bytes);
+    /// Sends `head`, and `body` behind it.
+    task<> send(std::span<const std::byte> head, std::span<const std::byte> body);
     /// Whether the response that begins now is the last one.
     [[nodiscard]] bool last_response() noexcept;
     void close_after_response() noexcept { closing_ = true; }
@@ -70,7 +71,7 @@ class ServerConnection {
         std::string_view words;
     };
 
-    task<> open();
+    task<bool> open();
     task<bool> read_head();
     task<bool> exchange();
     Refusal meet_expectations(const ServerRequest& request);

@@ -3,8 +3,8 @@
 #include "bytes.hpp"
 #include "server_connection.hpp"
 
-// Theory of operation. The head was taken out of the parser and lives here; the body is the connection's, which reads
-// it on this object's behalf.
+// Theory of operation. The head is the parser's, good until the next message begins; the body is the connection's,
+// which reads it on this object's behalf.
 
 namespace torc::http {
 namespace {

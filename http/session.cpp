@@ -34,11 +34,16 @@ AsyncSession::AsyncSession(AsyncSession&&) noexcept = default;
 AsyncSession& AsyncSession::operator=(AsyncSession&&) noexcept = default;
 AsyncSession::~AsyncSession() = default;
 
+SessionState& AsyncSession::state() const noexcept {
+    TORC_ASSERT(state_, "a session was used after it was moved from");
+    return *state_;
+}
+
 AsyncSession::opening AsyncSession::operator co_await() & { return opening{get()}; }
 
-task<Response&> AsyncSession::get(std::string target) { return state_->perform(request_of("GET", std::move(target))); }
+task<Response&> AsyncSession::get(std::string target) { return state().perform(request_of("GET", std::move(target))); }
 task<Response&> AsyncSession::head(std::string target) {
-    return state_->perform(request_of("HEAD", std::move(target)));
+    return state().perform(request_of("HEAD", std::move(target)));
 }
 
 task<Response&> AsyncSession::post(std::string target, std::string body, std::string content_type) {
@@ -48,14 +53,14 @@ task<Response&> AsyncSession::post(std::string target, std::string body, std::st
     return request(std::move(posted));
 }
 
-task<Response&> AsyncSession::request(Request what) { return state_->perform(std::move(what)); }
+task<Response&> AsyncSession::request(Request what) { return state().perform(std::move(what)); }
 
-close_awaitable AsyncSession::close() { return state_->close(); }
-const Url& AsyncSession::url() const noexcept { return state_->url; }
-const SessionOptions& AsyncSession::options() const noexcept { return state_->options; }
-const Timings& AsyncSession::timings() const noexcept { return state_->timings; }
-const std::optional<net::TlsPeerInfo>& AsyncSession::tls() const noexcept { return state_->tls; }
-const net::Address& AsyncSession::peer() const noexcept { return state_->peer; }
-bool AsyncSession::connected() const noexcept { return state_->connected(); }
+task<> AsyncSession::close() { return state().close(); }
+const Url& AsyncSession::url() const noexcept { return state().url; }
+const SessionOptions& AsyncSession::options() const noexcept { return state().options; }
+const Timings& AsyncSession::timings() const noexcept { return state().timings; }
+const std::optional<net::TlsPeerInfo>& AsyncSession::tls() const noexcept { return state().tls; }
+const net::Address& AsyncSession::peer() const noexcept { return state().peer; }
+bool AsyncSession::connected() const noexcept { return state().connected(); }
 
 }  // namespace torc::http

@@ -27,13 +27,13 @@
 namespace torc::http {
 namespace {
 
-/// Bodies up to this size go out in one send with the head.
-constexpr std::size_t joined_body_bytes = 64 * 1024;
 /// Rests of bodies up to this size, and that come within this time, are read to keep a connection; beyond, a new one is
 /// cheaper.
 constexpr std::uint64_t cheap_rest_bytes = 64 * 1024;
 constexpr std::chrono::milliseconds cheap_rest_time{100};
 constexpr std::size_t decoded_bytes = 16 * 1024;
+
+std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span{text}); }
 
 class peek_awaitable final : public net::side_awaitable {
    public:
@@ -62,7 +62,7 @@ const net::TlsContext& default_context(Executor& executor) {
 class SessionState::Turn {
    public:
     Turn(SessionState& session, phase where) : session_(session) {
-        if (session.closed_) throw Error{torc::errc::closed, where, "request", "the session was closed"};
+        session.require_not_closed(where);
         if (session.busy_) {
             throw Error{torc::errc::busy, where, "request", "another task is using the session at this moment"};
         }
@@ -76,6 +76,41 @@ class SessionState::Turn {
     SessionState& session_;
 };
 
+/// Awaits `open` so that `close` can end it, with `errc::closed`.
+class SessionState::Opening final : public torc::detail::child_group {
+   public:
+    explicit Opening(SessionState& session) : child_group("opening"), session_(session), open_(session.open()) {}
+    Opening(const Opening&) = delete;
+    Opening& operator=(const Opening&) = delete;
+    ~Opening() {
+        session_.opening_ = nullptr;
+        session_.not_opening_.set();
+    }
+
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        session_.opening_ = this;
+        session_.not_opening_.reset();
+        child_group::open(*self.promise().executor, &self.promise());
+        start(open_.state());
+        return wait();
+    }
+    void await_resume() {
+        const torc::detail::task_state& opened = open_.state();
+        const bool cancelled_here = opened.ended == torc::detail::outcome::cancelled && !outer_cancelled();
+        if (cancelled_here) session_.require_not_closed(phase::connect);
+        torc::detail::rethrow_end(opened);
+        session_.require_not_closed(phase::connect);
+    }
+
+   private:
+    void child_finished(torc::detail::task_state&) noexcept override {}
+
+    SessionState& session_;
+    task<> open_;
+};
+
 SessionState::SessionState(Url&& where, SessionOptions&& chosen) : url(std::move(where)), options(std::move(chosen)) {}
 
 void SessionState::drop() noexcept {
@@ -84,11 +119,33 @@ void SessionState::drop() noexcept {
     connection_.reset();
 }
 
-close_awaitable SessionState::close() {
+/// Drops the connection with the body that was not read to its end.
+void SessionState::fail_body(Error why) noexcept {
+    if (body_open_) body_failure_ = std::move(why);
+    drop();
+}
+
+void SessionState::abandon_body(const char* why) noexcept {
+    try {
+        fail_body(Error{std::make_error_code(std::errc::operation_canceled), phase::body, "read", why});
+    } catch (const std::bad_alloc&) {
+        drop();
+    }
+}
+
+void SessionState::require_not_closed(phase where) const {
+    if (closed_) throw Error{torc::errc::closed, where, "request", "the session was closed"};
+}
+
+task<> SessionState::close() {
     closed_ = true;
     body_open_ = false;
-    if (!connection_) return close_awaitable{nullptr};
-    return connection_->transport.close();
+    if (opening_ != nullptr) {
+        opening_->cancel();
+        co_await shield(Executor::here().options().close_grace, not_opening_.wait());
+    }
+    if (connection_ && !busy_) connection_->received.release();
+    if (connection_) co_await connection_->transport.close();
 }
 
 /// The time since the phase before belongs to `part`.
@@ -140,9 +197,14 @@ task<Response&> SessionState::perform(Request request) {
     do {
         if (body_open_) co_await end_previous();
         if (connection_ && !co_await still_usable()) drop();
+        require_not_closed(phase::send);
         const bool repeatable = connection_ && is_idempotent_method(request.method) && !request.stream;
         if (connection_ && co_await exchange(request, repeatable) == attempt::answered) continue;
-        co_await open();
+        require_not_closed(phase::connect);
+        {
+            Opening opening{*this};
+            co_await opening;
+        }
         co_await exchange(request, false);
     } while (redirected(request));
     co_return response;
@@ -267,16 +329,16 @@ task<SessionState::attempt> SessionState::exchange(Request& request, bool may_re
     Connection& connection = *connection_;
     const Timeouts& limits = options.timeouts;
     const bool reused = std::exchange(connection.used, true);
-    const bool joined = !request.stream && request.body.size() <= joined_body_bytes;
     torc::detail::pooled_string out;
     auto written = append_request(out, response_url(), request, options, forward_credentials_);
     if (!written) throw std::move(written).error().at(phase::send);
-    if (joined) out += request.body;
     connection.parser.expect_response_to(request.method);
 
-    auto sent = co_await as_result(with_deadline(until(limits.send), connection.transport.send(out)));
+    const std::string_view body = request.stream ? std::string_view{} : request.body;
+    auto sent =
+        co_await as_result(with_deadline(until(limits.send), connection.transport.send(bytes_of(out), bytes_of(body))));
     if (!sent) sent = std::unexpected{described(std::move(sent).error(), phase::send, limits.send)};
-    if (sent && !joined) sent = co_await as_result(send_body(request));
+    if (sent && request.stream) sent = co_await send_stream(*request.stream);
     end_phase(timings.send);
     // A server may answer before it has read everything, and close: the answer counts, not the broken pipe.
     const bool broken = !sent && is_gone(sent.error());
@@ -303,51 +365,43 @@ task<SessionState::attempt> SessionState::exchange(Request& request, bool may_re
     co_return attempt::answered;
 }
 
-/// What was not sent together with the head.
-task<> SessionState::send_body(Request& request) {
+task<result<void>> SessionState::send(std::string_view bytes) {
+    const Clock::duration limit = options.timeouts.send;
+    end_phase(timings.send);
+    auto sent = co_await as_result(with_deadline(until(limit), connection_->transport.send(bytes)));
+    if (!sent) sent = std::unexpected{described(std::move(sent).error(), phase::send, limit)};
+    co_return sent;
+}
+
+/// Sends a body that is made piece by piece. Throws what making it throws; what becomes of sending is the result.
+task<result<void>> SessionState::send_stream(BodyStream& body) {
     if (std::exchange(connection_->delays, false)) {
         // If that fails the request is slower, or the connection is broken, which sending finds out.
         static_cast<void>(co_await as_result(connection_->transport.plain()->set_no_delay(true)));
     }
-    if (!request.stream) {
-        co_await send(request.body);
-    } else {
-        co_await send_stream(*request.stream);
-    }
-}
-
-task<> SessionState::send(std::string_view bytes) {
-    const Clock::duration limit = options.timeouts.send;
-    end_phase(timings.send);
-    auto sent = co_await as_result(with_deadline(until(limit), connection_->transport.send(bytes)));
-    if (!sent) throw described(std::move(sent).error(), phase::send, limit);
-}
-
-task<> SessionState::send_stream(BodyStream& body) {
     std::uint64_t sent_bytes = 0;
     for (;;) {
         const std::span<const std::byte> piece = co_await body.next();
         if (piece.empty()) break;
         const std::string_view text{reinterpret_cast<const char*>(piece.data()), piece.size()};
         sent_bytes += piece.size();
+        if (body.length && sent_bytes > *body.length) break;
+        std::string chunk;
         if (!body.length) {
-            std::string chunk{ChunkHeader{piece.size()}.view()};
+            chunk += ChunkHeader{piece.size()}.view();
             chunk += text;
             chunk += chunk_end;
-            co_await send(chunk);
-        } else if (sent_bytes <= *body.length) {
-            co_await send(text);
-        } else {
-            break;
         }
+        result<void> sent = co_await send(body.length ? text : chunk);
+        if (!sent) co_return sent;
     }
-    if (!body.length) {
-        co_await send(last_chunk);
-    } else if (sent_bytes != *body.length) {
+    if (!body.length) co_return co_await send(last_chunk);
+    if (sent_bytes != *body.length) {
         throw Error{torc::errc::invalid_argument, phase::send, "",
                     "the body stream gave " + std::to_string(sent_bytes) + " bytes or more where " +
                         std::to_string(*body.length) + " were promised"};
     }
+    co_return result<void>{};
 }
 
 /// Reads on in the head with what was received. False if there is more to come.
@@ -376,6 +430,7 @@ result<bool> SessionState::read_head(BufferSlice received) {
 void SessionState::begin_body() {
     decoder_.reset();
     undecoded_ = {};
+    body_failure_.reset();
     body_begun_ = false;
     wire_done_ = false;
     body_open_ = true;
@@ -400,30 +455,30 @@ void SessionState::end_body() {
 task<std::span<const std::byte>> SessionState::read_body(bool for_user) {
     std::optional<Turn> turn;
     if (for_user) turn.emplace(*this, phase::body);
+    if (!body_open_ && body_failure_) throw *body_failure_;
     if (!body_open_) co_return std::span<const std::byte>{};
-    struct DropUnlessRead {
-        SessionState& session;
-        bool good = false;
-        ~DropUnlessRead() {
-            if (!good) session.drop();
-        }
-    } guard{*this};
     const Clock::duration idle = options.timeouts.idle;
-    for (;;) {
-        const std::optional<std::span<const std::byte>> piece = take_piece();
-        if (piece) {
-            guard.good = true;
-            co_return *piece;
+    try {
+        for (;;) {
+            const std::optional<std::span<const std::byte>> piece = take_piece();
+            if (piece) co_return *piece;
+            phase_began_ = Clock::now();
+            // Cancelled here, nothing is lost, and the body may be read on.
+            auto received = co_await as_result(with_deadline(until(idle), connection_->transport.receive()));
+            end_phase(timings.body);
+            if (!received) throw described(std::move(received).error(), phase::body, idle);
+            connection_->received = std::move(*received);
+            if (!connection_->received.empty()) continue;
+            auto finished = connection_->parser.finish();
+            if (!finished) throw described(std::move(finished).error(), phase::body);
+            wire_done_ = true;
         }
-        phase_began_ = Clock::now();
-        auto received = co_await as_result(with_deadline(until(idle), connection_->transport.receive()));
-        end_phase(timings.body);
-        if (!received) throw described(std::move(received).error(), phase::body, idle);
-        connection_->received = std::move(*received);
-        if (!connection_->received.empty()) continue;
-        auto finished = connection_->parser.finish();
-        if (!finished) throw described(std::move(finished).error(), phase::body);
-        wire_done_ = true;
+    } catch (const Error& error) {
+        fail_body(error);
+        throw;
+    } catch (const std::bad_alloc&) {
+        fail_body(Error{std::make_error_code(std::errc::not_enough_memory), phase::body, "read"});
+        throw;
     }
 }
 

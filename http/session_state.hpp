@@ -7,6 +7,7 @@
 #include <torc/http/coding.hpp>
 #include <torc/http/parser.hpp>
 #include <torc/http/session.hpp>
+#include <torc/runtime/event.hpp>
 #include <torc/runtime/frame_pool.hpp>
 
 /// What a session is made of. It lies on the heap, so that sessions can be moved and responses keep their place.
@@ -24,8 +25,9 @@ class SessionState : public torc::detail::pooled {
     task<Response&> perform(Request request);
     /// The next bytes of the body, for the user of the response.
     task<std::span<const std::byte>> read() { return read_body(true); }
-    void abandon_body() noexcept { drop(); }
-    close_awaitable close();
+    /// What is left of the body is not wanted; reading on fails with these words.
+    void abandon_body(const char* why) noexcept;
+    task<> close();
 
     Url url;
     SessionOptions options;
@@ -40,7 +42,7 @@ class SessionState : public torc::detail::pooled {
 
     /// Of the present or last request; the connection, if there is one, leads to its origin.
     [[nodiscard]] const Url& response_url() const noexcept { return elsewhere_ ? *elsewhere_ : url; }
-    [[nodiscard]] bool connected() const noexcept { return connection_.has_value(); }
+    [[nodiscard]] bool connected() const noexcept { return connection_ && connection_->transport.is_open(); }
 
    private:
     struct Connection {
@@ -56,8 +58,7 @@ class SessionState : public torc::detail::pooled {
     void aim_at(Url target);
     task<> open();
     task<attempt> exchange(Request& request, bool may_repeat);
-    task<> send_body(Request& request);
-    task<> send_stream(BodyStream& body);
+    task<result<void>> send_stream(BodyStream& body);
     result<bool> read_head(BufferSlice received);
     bool redirected(Request& request);
     task<bool> still_usable();
@@ -68,15 +69,21 @@ class SessionState : public torc::detail::pooled {
     void begin_body();
     void end_body();
     void drop() noexcept;
+    void fail_body(Error why) noexcept;
+    void require_not_closed(phase where) const;
     void end_phase(Clock::duration& part);
     [[nodiscard]] Clock::time_point until(Clock::duration limit) const;
-    task<> send(std::string_view bytes);
+    task<result<void>> send(std::string_view bytes);
     [[nodiscard]] Error described(Error error, phase where, Clock::duration limit = {}) const;
 
-    class Turn;  // one request or read at a time
+    class Turn;     // one request or read at a time
+    class Opening;  // of a connection, which a close ends
 
     std::optional<Url> elsewhere_;  // where a redirect, or a request's own URL, led to
     std::optional<Connection> connection_;
+    Opening* opening_ = nullptr;
+    event not_opening_{true};
+    std::optional<Error> body_failure_;  // why there is no more of the body to read
     Clock::time_point deadline_ = Clock::never;
     Clock::time_point phase_began_;
     std::optional<Decoder> decoder_;  // none where there is no coding to undo

@@ -10,14 +10,21 @@ using net::TlsStream;
 
 Transport::receive_awaitable Transport::receive() {
     if (auto* plain = std::get_if<TcpStream>(&stream_))
-        return receive_awaitable{std::in_place_index<0>, plain->receive()};
+        return receive_awaitable{std::in_place_index<0>, &plain->record()};
     return receive_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).receive()};
 }
 
 Transport::send_awaitable Transport::send(std::span<const std::byte> bytes) {
     if (auto* plain = std::get_if<TcpStream>(&stream_))
-        return send_awaitable{std::in_place_index<0>, plain->send(bytes)};
+        return send_awaitable{std::in_place_index<0>, &plain->record(), bytes};
     return send_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).send(bytes)};
+}
+
+Transport::gathered_send_awaitable Transport::send(std::span<const std::byte> first,
+                                                   std::span<const std::byte> second) {
+    if (auto* plain = std::get_if<TcpStream>(&stream_))
+        return gathered_send_awaitable{std::in_place_index<0>, &plain->record(), first, second};
+    return gathered_send_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).send(first, second)};
 }
 
 task<> Transport::shutdown_write() {
@@ -38,10 +45,6 @@ bool Transport::is_open() const noexcept {
 
 const net::Address& Transport::peer() {
     return std::visit([](auto& stream) -> const net::Address& { return stream.peer(); }, stream_);
-}
-
-net::Address Transport::local() const {
-    return std::visit([](const auto& stream) { return stream.local(); }, stream_);
 }
 
 std::optional<net::TlsPeerInfo> Transport::tls_info() const {

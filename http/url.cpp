@@ -111,6 +111,7 @@ void append_path(std::string& path, std::string_view text) {
 }
 
 std::string no_scheme(std::string_view text) {
+    if (text.empty() || text.front() == '/') return in_quotes(text) + " is not a full URL";
     return in_quotes(text) + " is not a full URL; write " + in_quotes("https://" + std::string{text});
 }
 

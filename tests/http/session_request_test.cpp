@@ -163,6 +163,7 @@ TEST_SUITE("session: requests") {
                 AsyncSession session{peer.url()};
                 http::Request request;
                 request.method = "PUT";
+                request.body = "not this: the stream is instead of it";
                 request.stream.emplace();
                 int left = 3;
                 request.stream->next = [&left]() -> task<std::span<const std::byte>> {

@@ -1,5 +1,9 @@
 #pragma once
 
+#if __cplusplus <= 202002L
+#error "torc needs C++23: -std=c++23"
+#endif
+
 /// All of HTTP: sessions, the server, URLs, headers, and what they stand on.
 #include <torc/http/blocking.hpp>
 #include <torc/http/coding.hpp>

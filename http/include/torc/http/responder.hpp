@@ -47,6 +47,9 @@ class Responder {
     /// Answers. Head and body leave together.
     /// Shape:  `content_type` is set unless it is empty. With 204, 205 and 304 the body must be empty.
     [[nodiscard]] task<> send(int status, std::string body = {}, std::string_view content_type = {});
+    /// The same with a body that stays where it is.
+    /// Lifetime: `body` must stay until this completes.
+    [[nodiscard]] task<> send(int status, std::span<const std::byte> body, std::string_view content_type = {});
 
     /// Begins a response whose body follows. Its length is what Content-Length says, if it was set, or `length_bytes`;
     /// then exactly as much must be written. The head leaves with the first piece, or with `flush`.
@@ -86,7 +89,9 @@ class Responder {
     void require_writable(const char* what) const;
     void account_for(std::size_t piece_bytes);
     void append(std::span<const std::byte> piece);
-    [[nodiscard]] task<> leave(std::span<const std::byte> bytes);
+    template <class Body>
+    [[nodiscard]] task<> send_whole(int status, Body body, std::string_view content_type);
+    [[nodiscard]] task<> leave(std::span<const std::byte> piece);
 
     detail::ServerConnection& connection_;
     ResponseHead head_;

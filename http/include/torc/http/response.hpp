@@ -31,7 +31,7 @@ struct Timings {
 /// Requires: one reader at a time.
 class Response {
    public:
-    Response(const Response&) = delete;
+    Response(const Response&) = delete;  // it is its session's: write `Response& response = co_await session`
     Response& operator=(const Response&) = delete;
 
     [[nodiscard]] int status() const noexcept;

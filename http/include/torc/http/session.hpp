@@ -1,5 +1,9 @@
 #pragma once
 
+#if __cplusplus <= 202002L
+#error "torc needs C++23: -std=c++23"
+#endif
+
 #include <functional>
 #include <memory>
 #include <optional>
@@ -19,7 +23,8 @@ struct Timeouts {
     Clock::duration resolve = std::chrono::seconds{10};  ///< until there are addresses to begin with
     Clock::duration connect = std::chrono::seconds{10};  ///< all attempts together
     Clock::duration tls = std::chrono::seconds{10};
-    Clock::duration send = std::chrono::seconds{30};  ///< the request's head, and each piece of its body
+    Clock::duration send =
+        std::chrono::seconds{30};  ///< the request's head with its body, each piece of a streamed one
     Clock::duration head = std::chrono::seconds{30};  ///< waiting for the response's head
     Clock::duration idle = std::chrono::seconds{30};  ///< between two pieces of its body
     Clock::duration total = std::chrono::minutes{5};  ///< all of a request, with redirects and body
@@ -47,7 +52,7 @@ struct BodyStream {
     std::optional<std::uint64_t> length;  ///< in bytes; without it the body is sent chunked
 };
 
-/// What to ask for.
+/// What to ask for: `Request get; get.headers.add("Accept", "text/csv"); co_await session.request(std::move(get));`
 struct Request {
     Request() = default;  // not an aggregate: see docs/lifetimes.md, "GCC 12"
 
@@ -94,7 +99,7 @@ class AsyncSession {
     [[nodiscard]] task<Response&> request(Request what);
 
     /// Closes the connection now and says how it went; the session takes no more requests. Idempotent.
-    [[nodiscard]] close_awaitable close();
+    [[nodiscard]] task<> close();
 
     [[nodiscard]] const Url& url() const noexcept;
     [[nodiscard]] const SessionOptions& options() const noexcept;
@@ -108,6 +113,7 @@ class AsyncSession {
     [[nodiscard]] bool connected() const noexcept;
 
    private:
+    [[nodiscard]] SessionState& state() const noexcept;
     std::unique_ptr<SessionState> state_;
 };
 

@@ -78,6 +78,7 @@ class Transport {
    public:
     using receive_awaitable = detail::either_awaitable<net::slice_awaitable, task<BufferSlice>>;
     using send_awaitable = detail::either_awaitable<net::send_awaitable, task<>>;
+    using gathered_send_awaitable = detail::either_awaitable<net::gathered_send_awaitable, task<>>;
 
     Transport(net::TcpStream plain) noexcept : stream_(std::move(plain)) {}
     Transport(net::TlsStream encrypted) noexcept : stream_(std::move(encrypted)) {}
@@ -94,6 +95,8 @@ class Transport {
     [[nodiscard]] send_awaitable send(std::string_view text) {
         return send(std::as_bytes(std::span{text.data(), text.size()}));
     }
+    /// Sends all of `first`, then all of `second`; both leave together. Otherwise as above.
+    [[nodiscard]] gathered_send_awaitable send(std::span<const std::byte> first, std::span<const std::byte> second);
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
     [[nodiscard]] task<> shutdown_write();
@@ -105,7 +108,6 @@ class Transport {
     [[nodiscard]] net::SocketRecord& record() noexcept;
     [[nodiscard]] bool is_open() const noexcept;
     [[nodiscard]] const net::Address& peer();
-    [[nodiscard]] net::Address local() const;
     /// What there is to know about the TLS connection; nothing over plain TCP.
     [[nodiscard]] std::optional<net::TlsPeerInfo> tls_info() const;
     /// The TCP stream; null over TLS.
