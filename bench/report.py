@@ -122,7 +122,7 @@ def together(runs):
 def measured(results):
     once = results["work"] in ("instructions", "memory")  # counted, so the same each time
     rounds = "" if once else f", medians of {results['rounds']} rounds or more"
-    return f"Measured on {results['date']}{rounds}.\n\n"
+    return f"Measured on {results['date']}{rounds}; {results['machine']['cpu']}.\n\n"
 
 
 def tables(results):
@@ -176,7 +176,7 @@ def main():
     for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
                             measured(results[work]) + tables(results[work]) if work in results else "Not measured yet.\n")
-    earlier = [read(found / name) for name in ("first", "second", "third", "fourth")]
+    earlier = [read(found / name) for name in ("first", "second", "third", "fourth", "fifth")]
     for work, first in earlier[0].items():
         page = page.replace(f"{{{{ratios {work}}}}}", measured(first) + ratios_table(first))
     for work in ("echo", "check", "https", "server"):
