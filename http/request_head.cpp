@@ -88,8 +88,6 @@ result<void> append_request(pooled_string& out, const Url& target, const Request
     return {};
 }
 
-std::string format_seconds(double seconds) { return fmt::format("{:.3g} s", seconds); }
-
 bool is_gone(const Error& error) noexcept {
     return error.code() == std::errc::broken_pipe || error.code() == std::errc::connection_reset ||
            error.code() == std::errc::connection_aborted || error.code() == std::errc::not_connected ||

@@ -13,9 +13,6 @@ namespace torc::http {
 result<void> append_request(torc::detail::pooled_string& out, const Url& target, const Request& request,
                             const SessionOptions& options, bool with_credentials);
 
-/// "0.25 s", "10 s"
-std::string format_seconds(double seconds);
-
 /// Whether the peer, or the way to it, was gone: what a kept connection that was closed meanwhile answers with.
 bool is_gone(const Error& error) noexcept;
 

@@ -164,8 +164,7 @@ Error SessionState::described(Error error, phase where, Clock::duration limit) c
     const bool connecting = error.where() == phase::connect && where == phase::connect;
     if (error.code() == torc::errc::timed_out && (error.where() == phase::none || connecting)) {
         const bool total = deadline_ <= Clock::now();
-        const auto seconds = std::chrono::duration<double>(total ? options.timeouts.total : limit).count();
-        std::string what = "timed out after " + format_seconds(seconds);
+        std::string what = "timed out after " + torc::detail::in_seconds(total ? options.timeouts.total : limit);
         if (total) what += " in all";
         Error timed_out{torc::errc::timed_out, where, "", std::move(what)};
         timed_out.with_trace(std::string{error.trace()}).with_peer(error.peer());

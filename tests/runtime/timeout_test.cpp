@@ -97,6 +97,7 @@ TEST_CASE("what takes too long is cancelled, awaited, and an error that says so 
             co_await with_timeout(soon, slow());
         } catch (const Error& error) {
             CHECK(error.code() == torc::errc::timed_out);
+            CHECK(error.message() == "timed out after 0.001 s");
             trace = error.trace();
         }
         CHECK(trace.find("timeout_test.cpp") != std::string::npos);
@@ -112,9 +113,11 @@ TEST_CASE("a limit that has passed already lets the task run to its first await"
         for (const Clock::duration limit : {Clock::duration::zero(), Clock::duration{-1}, Clock::duration::min()}) {
             const auto late = co_await as_result(with_timeout(limit, forever(notes)));
             CHECK(late.error().code() == torc::errc::timed_out);
+            CHECK(late.error().message() == "timed out after 0 s");
         }
         const auto past = co_await as_result(with_deadline(Clock::time_point{}, forever(notes)));
         CHECK(past.error().code() == torc::errc::timed_out);
+        CHECK(past.error().message() == "timed out");  // after how long, nobody knows
         CHECK(notes.begun == 4);
         CHECK(notes.unwound == 4);
         CHECK(co_await with_timeout(Clock::duration::zero(), value_after(0, 7)) == 7);

@@ -160,10 +160,7 @@ class [[nodiscard("a stream runs only when it is asked for values")]] stream {
 
 template <class T>
 stream<T> detail::stream_promise<T>::get_return_object(std::source_location where) noexcept {
-    created = awaiting = where;
-    auto self = std::coroutine_handle<stream_promise>::from_promise(*this);
-    handle = self;
-    return stream<T>{self};
+    return stream<T>{introduce(*this, where)};
 }
 
 }  // namespace torc

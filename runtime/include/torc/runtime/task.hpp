@@ -157,25 +157,16 @@ namespace detail {
 
 template <class T>
 task<T> promise<T>::get_return_object(std::source_location where) noexcept {
-    created = awaiting = where;
-    auto self = std::coroutine_handle<promise>::from_promise(*this);
-    handle = self;
-    return task<T>{self};
+    return task<T>{introduce(*this, where)};
 }
 
 template <class T>
 task<T&> promise<T&>::get_return_object(std::source_location where) noexcept {
-    created = awaiting = where;
-    auto self = std::coroutine_handle<promise>::from_promise(*this);
-    handle = self;
-    return task<T&>{self};
+    return task<T&>{introduce(*this, where)};
 }
 
 task<void> promise<void>::get_return_object(std::source_location where) noexcept {
-    created = awaiting = where;
-    auto self = std::coroutine_handle<promise>::from_promise(*this);
-    handle = self;
-    return task<void>{self};
+    return task<void>{introduce(*this, where)};
 }
 
 }  // namespace detail

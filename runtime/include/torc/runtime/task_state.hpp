@@ -136,6 +136,15 @@ class task_state : public awaited {
     }
 };
 
+/// What every promise notes as its task is made, and the handle to make it with.
+template <class Promise>
+std::coroutine_handle<Promise> introduce(Promise& promise, std::source_location where) noexcept {
+    promise.created = promise.awaiting = where;
+    const auto handle = std::coroutine_handle<Promise>::from_promise(promise);
+    promise.handle = handle;
+    return handle;
+}
+
 /// "app::fetch (main.cpp:12)"
 std::string describe_coroutine(const std::source_location& created, std::uint_least32_t line);
 

@@ -10,6 +10,9 @@ namespace torc {
 
 namespace detail {
 
+/// "0.25 s", "10 s"
+std::string in_seconds(Clock::duration wait);
+
 /// A limit as it was asked for, before the await from which a duration counts.
 struct time_limit {
     const char* name;
@@ -25,6 +28,8 @@ struct time_limit {
     [[nodiscard]] bool is_over(const Executor& executor) const noexcept {
         return relative ? wait <= Clock::duration::zero() : executor.reached(until);
     }
+    /// "timed out after 0.25 s"; of a point in time only that it timed out.
+    [[nodiscard]] Error exceeded() const;
 };
 
 /// A group of one child and one timer. A shield arms the timer only when it is cancelled from outside.
@@ -58,7 +63,7 @@ class [[nodiscard("co_await it")]] limited_awaitable final : public child_group,
     T await_resume() {
         const task_state& state = task_.state();
         if (state.ended == outcome::cancelled && expired_ && !shielded() && !outer_cancelled()) {
-            throw_error(Error{errc::timed_out, phase::none}, owner());
+            throw_error(limit_.exceeded(), owner());
         }
         rethrow_end(state);
         return task_.state().take();
@@ -112,7 +117,7 @@ class [[nodiscard("co_await it")]] limited_leaf final : public leaf, private Tim
         } catch (const torc::cancelled&) {
             if (!timed_out()) throw;
         }
-        throw_error(Error{errc::timed_out, phase::none}, task_);
+        throw_error(limit_.exceeded(), task_);
     }
     /// For as_result.
     template <class Inner = Leaf>
@@ -123,7 +128,7 @@ class [[nodiscard("co_await it")]] limited_leaf final : public leaf, private Tim
         } catch (const torc::cancelled&) {
             if (!timed_out()) throw;
         }
-        return std::unexpected{Error{errc::timed_out, phase::none}.with_trace(trace_of(task_))};
+        return std::unexpected{limit_.exceeded().with_trace(trace_of(task_))};
     }
 
     void cancel() noexcept override {
@@ -165,8 +170,8 @@ template <awaitable A>
 }  // namespace detail
 
 /// Awaits `inner` for at most `limit`, counted from the await; then cancels it and awaits its end.
-/// Errors: `Error` (timed_out) if the limit cut it short; a value or error it ended with all the same is its result. A
-///         cancellation from outside stays `cancelled`. Of nested limits the nearest rules.
+/// Errors: `Error` ("timed out after 0.25 s") if the limit cut it short; a value or error it ended with all the same is
+///         its result. A cancellation from outside stays `cancelled`. Of nested limits the nearest rules.
 template <awaitable A>
 [[nodiscard]] auto with_timeout(Clock::duration limit, A&& inner) {
     return detail::limit({.name = "with_timeout", .wait = limit, .relative = true}, std::forward<A>(inner));
