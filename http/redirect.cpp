@@ -8,32 +8,29 @@
 // Fetch standard: they belong to an origin and go nowhere else, wherever in the request they are.
 
 namespace torc::http {
-namespace {
-
-std::unexpected<Error> bad(errc code, std::string words) { return fail(code, phase::head, std::move(words)); }
-
-}  // namespace
 
 result<Redirection> follow_redirect(std::string_view method, const Url& url, int status, const Headers& response,
                                     std::size_t followed, const RedirectPolicy& policy) {
     if (followed >= policy.max_redirects) {
-        return bad(errc::too_many_redirects,
-                   "there are more than " + std::to_string(policy.max_redirects) + " redirects");
+        return fail(errc::too_many_redirects, phase::head,
+                    "there are more than " + std::to_string(policy.max_redirects) + " redirects");
     }
     const auto locations = response.get_all("Location");
     if (locations.empty())
-        return bad(errc::bad_redirect, "a redirect with status " + std::to_string(status) + " has no Location");
+        return fail(errc::bad_redirect, phase::head,
+                    "a redirect with status " + std::to_string(status) + " has no Location");
     for (const std::string_view other : locations) {
-        if (other != locations[0]) return bad(errc::bad_redirect, "a redirect has two different Locations");
+        if (other != locations[0])
+            return fail(errc::bad_redirect, phase::head, "a redirect has two different Locations");
     }
     result<Url> next = url.resolve(locations[0]);
     if (!next) {
-        return bad(errc::bad_redirect,
-                   "a redirect leads to " + in_quotes(locations[0]) + ": " + std::string{next.error().message()});
+        return fail(errc::bad_redirect, phase::head,
+                    "a redirect leads to " + in_quotes(locations[0]) + ": " + std::string{next.error().message()});
     }
     if (url.secure() && !next->secure() && !policy.allow_https_to_http) {
-        return bad(errc::insecure_redirect,
-                   "a redirect leads from https to " + in_quotes(next->href()) + ", which is not secure");
+        return fail(errc::insecure_redirect, phase::head,
+                    "a redirect leads from https to " + in_quotes(next->href()) + ", which is not secure");
     }
     Redirection redirection{std::move(*next), std::string{method}};
     redirection.same_origin = redirection.url.same_origin(url);

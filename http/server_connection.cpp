@@ -373,7 +373,7 @@ task<> ServerConnection::send(std::span<const std::byte> head, std::span<const s
     } all{output_broken_};
     while (!head.empty() || !body.empty()) {
         const std::span<const std::byte> piece = body.first(std::min(body.size(), send_at_once_bytes));
-        co_await with_timeout(server_.options.write_timeout, transport_->send(head, piece));
+        co_await send_in_time(head, piece);
         head = {};
         body = body.subspan(piece.size());
     }

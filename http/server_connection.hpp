@@ -79,6 +79,10 @@ class ServerConnection {
     task<> refuse(Error why, int status);
     task<bool> drop_rest_of_body();
     task<> linger();
+    // Put together in functions, not where they are awaited: there each step would take a place in the frame.
+    [[nodiscard]] auto send_in_time(std::span<const std::byte> head, std::span<const std::byte> body) {
+        return with_timeout(server_.options.write_timeout, transport_->send(head, body));
+    }
     /// To be followed by `take`.
     [[nodiscard]] auto receive_until(Clock::time_point deadline) {
         in_.release();

@@ -7,8 +7,11 @@
 #include <torc/http/coding.hpp>
 #include <torc/http/parser.hpp>
 #include <torc/http/session.hpp>
+#include <torc/net/resolution.hpp>
+#include <torc/runtime/as_result.hpp>
 #include <torc/runtime/event.hpp>
 #include <torc/runtime/frame_pool.hpp>
+#include <torc/runtime/timeout.hpp>
 
 /// What a session is made of. It lies on the heap, so that sessions can be moved and responses keep their place.
 ///
@@ -57,7 +60,10 @@ class SessionState : public torc::detail::pooled {
 
     void aim_at(Url target);
     task<> open();
+    task<net::Resolution> resolve(const Url& target);
+    task<Transport> secure(net::TcpStream plain, const Url& target);
     task<attempt> exchange(Request& request, bool may_repeat);
+    task<result<void>> send_request(Request& request);
     task<result<void>> send_stream(BodyStream& body);
     result<bool> read_head(BufferSlice received);
     bool redirected(Request& request);
@@ -74,9 +80,24 @@ class SessionState : public torc::detail::pooled {
     void end_phase(Clock::duration& part);
     [[nodiscard]] Clock::time_point until(Clock::duration limit) const;
     task<result<void>> send(std::string_view bytes);
+    // Put together in functions, not where they are awaited: there each step would take a place in the frame.
+    [[nodiscard]] auto receive_until(Clock::time_point limit) {
+        return as_result(with_deadline(limit, connection_->transport.receive()));
+    }
+    [[nodiscard]] auto send_until(Clock::time_point limit, std::string_view first, std::string_view second = {});
     [[nodiscard]] Error described(Error error, phase where, Clock::duration limit = {}) const;
 
-    class Turn;     // one request or read at a time
+    /// Marks the session as taken while one of its coroutines runs.
+    class Turn {
+       public:
+        Turn(SessionState& session, phase where);
+        Turn(const Turn&) = delete;
+        Turn& operator=(const Turn&) = delete;
+        ~Turn() { session_.busy_ = false; }
+
+       private:
+        SessionState& session_;
+    };
     class Opening;  // of a connection, which a close ends
 
     std::optional<Url> elsewhere_;  // where a redirect, or a request's own URL, led to

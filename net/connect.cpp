@@ -126,10 +126,15 @@ class connect_awaitable final : public torc::detail::leaf {
     bool cancelling_ = false;
 };
 
+/// Put together here, not where it is awaited: there each step would take a place in the frame.
+auto connect_within(SocketRecord& socket, const ConnectOptions& options) {
+    return as_result(with_timeout(options.timeout, connect_awaitable{socket, options}));
+}
+
 template <class Stream>
 task<Stream> connect_one(Address address, ConnectOptions options) {
     Stream stream = Stream::adopt(Executor::here(), {}, address);
-    auto connected = co_await as_result(with_timeout(options.timeout, connect_awaitable{stream.record(), options}));
+    auto connected = co_await connect_within(stream.record(), options);
     if (connected) co_return stream;
     if (connected.error().code() == errc::timed_out) throw connect_error(make_error_code(errc::timed_out), address);
     throw std::move(connected).error();
