@@ -10,6 +10,7 @@ import dataclasses
 import json
 import pathlib
 import random
+import signal
 import statistics
 import sys
 import time
@@ -123,6 +124,7 @@ def main():
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(WORKS)}")
     if measure.MEASURED_CORE == measure.PEER_CORE:
         parser.error("two cores are needed: one for what is measured, one for its peer")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever was started is ended with it
     machine.enter_own_network()
     own_network = machine.prepare_network()
     rounds, scale = (1, 0.1) if wanted.quick else (wanted.rounds, 1.0)
