@@ -1,6 +1,10 @@
-#include <algorithm>
-
 #include "session_state.hpp"
+
+// Theory of operation. What was received goes through the parser, and where the head names a coding through a decoder;
+// what comes out, a piece at a time, lies in what was received or in `decoded_` until the next read. The message may
+// have ended (`wire_done_`) while the decoder still holds something: the body is open until that is out as well. At its
+// end the connection is kept if both sides said so. A body that nobody read to its end is read by the next request
+// where little is left of it; otherwise its connection is dropped, and whoever still reads it is told why.
 
 namespace torc::http {
 namespace {

@@ -83,8 +83,7 @@ task<SessionState::attempt> SessionState::exchange(Request& request, bool may_re
     co_return attempt::answered;
 }
 
-/// A coroutine of its own, so that nothing of it is there while the answer is waited for. Throws what making the
-/// request, or its streamed body, throws; what becomes of sending is the result.
+/// Throws what making the request, or its streamed body, throws; what becomes of sending is the result.
 task<result<void>> SessionState::send_request(Request& request) {
     torc::detail::pooled_string head_text;
     auto written = append_request(head_text, response_url(), request, options, forward_credentials_);

@@ -13,7 +13,7 @@
 #include <torc/runtime/frame_pool.hpp>
 #include <torc/runtime/timeout.hpp>
 
-/// What a session is made of. It lies on the heap, so that sessions can be moved and responses keep their place.
+/// What a session is made of. It has a place of its own, so that sessions can be moved and responses keep theirs.
 ///
 ///     idle --request--> exchanging --head--> reading body --end--> idle
 ///

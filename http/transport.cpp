@@ -14,17 +14,10 @@ Transport::receive_awaitable Transport::receive() {
     return receive_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).receive()};
 }
 
-Transport::send_awaitable Transport::send(std::span<const std::byte> bytes) {
+Transport::send_awaitable Transport::send(std::span<const std::byte> first, std::span<const std::byte> second) {
     if (auto* plain = std::get_if<TcpStream>(&stream_))
-        return send_awaitable{std::in_place_index<0>, &plain->record(), bytes};
-    return send_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).send(bytes)};
-}
-
-Transport::gathered_send_awaitable Transport::send(std::span<const std::byte> first,
-                                                   std::span<const std::byte> second) {
-    if (auto* plain = std::get_if<TcpStream>(&stream_))
-        return gathered_send_awaitable{std::in_place_index<0>, &plain->record(), first, second};
-    return gathered_send_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).send(first, second)};
+        return send_awaitable{std::in_place_index<0>, &plain->record(), first, second};
+    return send_awaitable{std::in_place_index<1>, std::get<TlsStream>(stream_).send(first, second)};
 }
 
 task<> Transport::shutdown_write() {

@@ -1,16 +1,12 @@
 #include <torc/net/socket.hpp>
 
-#include <sys/socket.h>
-
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <new>
 
-// Theory of operation. Three things can be in flight on a socket: the record's borrowing receive, a receive into a
-// caller's memory, a send from it. The first outlives waits: cancelling a task that waits for a slice only takes it off
-// the socket, and what arrives later is there for the next one, so a cancel can never lose bytes. The other two end
-// with their await.
+// Theory of operation. Four things can be in flight on a socket: the record's borrowing receive, a receive into a
+// caller's memory, a send from it, and operations beside them, such as a shutdown. The first outlives waits: cancelling
+// a task that waits for a slice only takes it off the socket, and what arrives later is there for the next one, so a
+// cancel can never lose bytes. The others end with their await.
 //
 // The borrowing receive is multishot while `keep_receiving_` is set. It ends by itself when the executor's buffers run
 // out: the next slice then waits for one or, where that is hopeless or has failed a few times, brings its own memory.

@@ -77,8 +77,7 @@ class [[nodiscard]] either_awaitable {
 class Transport {
    public:
     using receive_awaitable = detail::either_awaitable<net::slice_awaitable, task<BufferSlice>>;
-    using send_awaitable = detail::either_awaitable<net::send_awaitable, task<>>;
-    using gathered_send_awaitable = detail::either_awaitable<net::gathered_send_awaitable, task<>>;
+    using send_awaitable = detail::either_awaitable<net::gathered_send_awaitable, task<>>;
 
     Transport(net::TcpStream plain) noexcept : stream_(std::move(plain)) {}
     Transport(net::TlsStream encrypted) noexcept : stream_(std::move(encrypted)) {}
@@ -89,14 +88,9 @@ class Transport {
     ///         net::tls_errc::truncated.
     [[nodiscard]] receive_awaitable receive();
 
-    /// Sends all of `bytes`.
-    /// Lifetime: `bytes` must stay until this completes, even when cancelled.
-    [[nodiscard]] send_awaitable send(std::span<const std::byte> bytes);
-    [[nodiscard]] send_awaitable send(std::string_view text) {
-        return send(std::as_bytes(std::span{text.data(), text.size()}));
-    }
-    /// Sends all of `first`, then all of `second`; both leave together. Otherwise as above.
-    [[nodiscard]] gathered_send_awaitable send(std::span<const std::byte> first, std::span<const std::byte> second);
+    /// Sends all of `first`, then all of `second`; both leave together.
+    /// Lifetime: both must stay until this completes, even when cancelled.
+    [[nodiscard]] send_awaitable send(std::span<const std::byte> first, std::span<const std::byte> second = {});
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
     [[nodiscard]] task<> shutdown_write();
