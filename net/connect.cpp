@@ -35,7 +35,6 @@ class connect_awaitable final : public torc::detail::leaf {
     /// Only before it is awaited.
     connect_awaitable(connect_awaitable&& other) noexcept : connect_awaitable(other.socket_, other.options_) {}
 
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         if (!enter(self.promise())) return false;

@@ -44,12 +44,9 @@ class ResolutionState {
     class change_awaitable final : public torc::detail::waiter {
        public:
         explicit change_awaitable(ResolutionState& state) noexcept : state_(state) {}
-        bool await_ready() const noexcept { return false; }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-            if (!enter(self.promise())) return false;
-            wait_in(state_.waiting_);
-            return true;
+            return wait_in(state_.waiting_, self.promise(), [] { return false; });
         }
         void await_resume() const { throw_if_cancelled(); }
         [[nodiscard]] std::string describe() const override { return "resolve " + state_.host_; }

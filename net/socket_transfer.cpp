@@ -5,8 +5,9 @@
 #include <cerrno>
 #include <new>
 
-// Theory of operation. What tasks wait for at a socket: receives, sends, and operations beside them. Each is known to
-// the socket from its begin until its task has run again; a socket that is closed before that parts from it.
+// Theory of operation. What tasks wait for at a socket. A receive and a send are known to it from their begin until
+// their task has run again; a socket that is closed before that parts from them. Operations beside them are only
+// counted, and a close waits until the kernel is done with them.
 
 namespace torc::net {
 namespace {
@@ -288,7 +289,7 @@ void gathered_send_awaitable::consume(std::size_t sent_bytes) noexcept {
 }
 
 side_awaitable::side_awaitable(op_kind what, SocketRecord& socket) noexcept
-    : operation(what, nullptr, completed), executor_(socket.executor()), socket_(&socket) {}
+    : operation(what, nullptr, completed), socket_(&socket) {}
 
 side_awaitable::~side_awaitable() {
     TORC_ASSERT(state == op_state::idle, "an operation was destroyed while the kernel still worked on it");
@@ -300,7 +301,7 @@ bool side_awaitable::begin(torc::detail::task_state& task) noexcept {
     if (refused_ || !enter(task)) return false;
     ++socket_->side_operations_;
     file = &socket_->file_;
-    executor_.driver().submit(*this);
+    task.executor->driver().submit(*this);
     return true;
 }
 

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "uncaught.hpp"
+
 // Theory of operation. Core 0 runs under `torc::run`, which has the signals. Whichever core ends otherwise than by
 // returning cancels all others, by posting to their executors; an executor is on the list, under a lock, for as long as
 // it may be posted to. One that comes onto the list after the cancelling began is cancelled as it starts.
@@ -83,10 +85,9 @@ void run_core(Cores& all, const std::function<task<>(unsigned)>& root, unsigned 
             return;
         } catch (const cancelled&) {
             return;
-        } catch (const std::exception& error) {
-            what = error.what() + ("\n" + executor.error_trace(std::current_exception()));
         } catch (...) {
-            what = "an exception of a type that says nothing\n" + executor.error_trace(std::current_exception());
+            const detail::Uncaught told = detail::uncaught(std::current_exception(), &executor);
+            what = told.what + "\n" + told.trace;
         }
     } catch (const std::exception& error) {
         what = std::string{error.what()} + "\n";

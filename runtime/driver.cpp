@@ -239,6 +239,19 @@ void Driver::finish(operation& op, int result, bool more, int buffer_id) noexcep
     op.complete(op);
 }
 
+operation* Driver::finish_linked(operation& op, int result, int buffer_id) noexcept {
+    operation* following = op.chain;
+    bool broken = op.link == op_link::soft && result < 0;
+    finish(op, result, false, buffer_id);
+    while (following != nullptr && (broken || following->cancel_requested)) {
+        operation& skipped = *following;
+        following = skipped.chain;
+        broken = broken || skipped.link == op_link::soft;
+        finish(skipped, -ECANCELED);
+    }
+    return following;
+}
+
 namespace {
 
 int set_flag(int fd, int level, int name) noexcept {

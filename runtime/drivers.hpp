@@ -5,9 +5,10 @@
 
 #include <torc/runtime/driver.hpp>
 
-/// The drivers behind the seam, one file each. A maker returns null where its driver can not run, and says why.
+/// The drivers behind the seam.
 namespace torc::detail {
 
+/// Null, with the reason, where io_uring can not be used.
 std::unique_ptr<Driver> make_uring_driver(const DriverOptions& options, std::string& why_not);
 std::unique_ptr<Driver> make_epoll_driver(const DriverOptions& options);
 /// One simulated machine without faults; TORC_SIM_SEED gives the seed.

@@ -53,11 +53,11 @@ void print_tree(const detail::child_group& root, Clock::time_point now, std::str
             continue;
         }
         for (; task != nullptr; --depth) {
-            if (task->group != nullptr && task->next_sibling != nullptr) {
+            if (task->next_sibling != nullptr) {
                 task = task->next_sibling;
                 break;
             }
-            task = task->group != nullptr ? task->group->owner() : task->parent;
+            task = task->parent;
         }
     }
 }

@@ -101,20 +101,13 @@ bool writes(const operation& op) noexcept {
 }
 
 bool refuses_to_wait(const operation& op) noexcept {
-    switch (op.kind) {
-        case op_kind::receive:
-        case op_kind::send:
-        case op_kind::receive_message:
-        case op_kind::send_message:
-        case op_kind::send_vector: return (op.flags & MSG_DONTWAIT) != 0;
-        default: return false;
-    }
+    return (op.flags & MSG_DONTWAIT) != 0 && op.kind != op_kind::poll;
 }
 
 /// A call's return value the way the kernel gives it in a completion; nothing when it would block.
 std::optional<int> result_of(std::ptrdiff_t returned) noexcept {
     if (returned >= 0) return static_cast<int>(returned);
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+    if (errno == EAGAIN) return std::nullopt;
     return -errno;
 }
 
@@ -244,15 +237,7 @@ void EpollDriver::run(operation& op) noexcept {
 
 /// Ends one record and goes on with its chain.
 void EpollDriver::end(operation& op, int result, int buffer_id) noexcept {
-    operation* following = op.chain;
-    bool broken = op.link == op_link::soft && result < 0;
-    finish(op, result, false, buffer_id);
-    while (following != nullptr && (broken || following->cancel_requested)) {
-        operation& skipped = *following;
-        following = skipped.chain;
-        broken = broken || skipped.link == op_link::soft;
-        finish(skipped, -ECANCELED);
-    }
+    operation* const following = finish_linked(op, result, buffer_id);
     if (following != nullptr) run(*following);
 }
 
@@ -369,8 +354,10 @@ std::optional<int> EpollDriver::attempt_receive(operation& op, int& buffer_id) n
         if (id < 0) return -ENOBUFS;
         const std::span<std::byte> buffer = buffers_.buffer(static_cast<std::uint16_t>(id));
         const auto result = uninterrupted([&] { return ::recv(op.file->value, buffer.data(), buffer.size(), flags); });
-        if (!result || *result <= 0) buffers_.give_back(static_cast<std::uint16_t>(id));
-        if (!result || *result <= 0) return result;
+        if (!result || *result <= 0) {
+            buffers_.give_back(static_cast<std::uint16_t>(id));
+            return result;
+        }
         if (!op.multishot) {
             buffer_id = id;
             return result;

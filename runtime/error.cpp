@@ -2,8 +2,8 @@
 
 #include <utility>
 
-// Theory of operation. The std::system_error base keeps the code; everything else lies in one shared block, so that an
-// Error costs two words to copy and can be caught by value. Changing a copy that shares its block clones the block
+// Theory of operation. The std::system_error base keeps the code; everything else lies in one shared block, so that
+// copying an Error takes no memory. Changing a copy that shares its block clones the block
 // first: what was thrown elsewhere never changes under its reader.
 
 namespace torc {
@@ -42,7 +42,6 @@ class Category final : public std::error_category {
             case errc::closed: return "already closed on this side";
             case errc::busy: return "another task is already doing this on the same resource";
             case errc::end_of_stream: return "the peer ended the connection too early";
-            case errc::would_overflow: return "more than the limit allows";
             case errc::invalid_argument: return "invalid argument";
             case errc::unsupported: return "not supported here";
             case errc::not_found: return "no such name";

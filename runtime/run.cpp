@@ -9,6 +9,8 @@
 #include <optional>
 #include <thread>
 
+#include "uncaught.hpp"
+
 // Theory of operation. A signal handler may do next to nothing, so ours counts and wakes the executor through a posted
 // record, which is a lock-free push and one write to an eventfd (of the simulation, one sem_post): all allowed there.
 // The record is pushed only when it is not on its way already. A handler may run on any thread of the process; the
@@ -80,17 +82,6 @@ class Signals {
     Saved saved_[3] = {{SIGINT, {}}, {SIGTERM, {}}, {SIGUSR1, {}}};
 };
 
-/// Prints the exception being handled, with the chain of awaits that it began in: its own, or the one the executor
-/// noted.
-void report(const std::optional<Executor>& executor, const char* what, std::string_view trace = {}) {
-    if (!executor) {
-        say(fmt::format("torc: {}\n", what));
-        return;
-    }
-    const std::string noted = executor->error_trace(std::current_exception());
-    say(fmt::format("torc: uncaught error: {}\n{}", what, trace.empty() ? noted : trace));
-}
-
 template <class T>
 int run_program(task<T> root, const ExecutorOptions& options) {
     std::optional<Executor> executor;
@@ -106,20 +97,15 @@ int run_program(task<T> root, const ExecutorOptions& options) {
     } catch (const cancelled&) {
         const int number = signal_work.ending;
         return number != 0 ? 128 + number : 1;
-    } catch (const Error& error) {
-        report(executor, error.what(), error.trace());
-    } catch (const std::exception& error) {
-        report(executor, error.what());
     } catch (...) {
-        report(executor, "an exception of a type that says nothing");
+        const auto [what, trace] = detail::uncaught(std::current_exception(), executor ? &*executor : nullptr);
+        say(fmt::format("torc: {}{}\n{}", executor ? "uncaught error: " : "", what, trace));
     }
     return 1;
 }
 
 }  // namespace
 
-int run(task<> root) { return run_program(std::move(root), {}); }
-int run(task<int> root) { return run_program(std::move(root), {}); }
 int run(task<> root, const ExecutorOptions& options) { return run_program(std::move(root), options); }
 int run(task<int> root, const ExecutorOptions& options) { return run_program(std::move(root), options); }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "sim_driver.hpp"
+#include "uncaught.hpp"
 
 // Theory of operation. A run is an executor on a sim driver, with the program's exceptions passing through and what it
 // left behind counted at the end. All that a failed run has to tell is told in one place, by the driver's `story`.
@@ -115,7 +116,6 @@ Clock::time_point World::now() const noexcept { return driver_->now(); }
 std::uint64_t World::seed() const noexcept { return driver_->seed(); }
 Random& World::random() noexcept { return driver_->random(); }
 void World::note(const char* what, std::int64_t value) noexcept { driver_->agenda().note(what, 0, value); }
-std::uint64_t World::trace_hash() const noexcept { return driver_->agenda().hash(); }
 
 World::Staying::Staying(World& world, std::string_view host)
     : driver_(*world.driver_), task_(Executor::here().running()) {
@@ -144,17 +144,9 @@ std::string left_behind(const Statistics& after, std::ptrdiff_t frames, std::siz
 
 /// An error in words, with the chain of awaits that it began in.
 std::string words_of(const std::exception_ptr& error, const Executor& executor) {
-    const std::string trace = executor.error_trace(error);
-    const std::string chain = trace.empty() ? "" : "\n" + trace.substr(0, trace.size() - 1);
-    try {
-        std::rethrow_exception(error);
-    } catch (const std::exception& thrown) {
-        return thrown.what() + chain;
-    } catch (const cancelled&) {
-        return "it was cancelled" + chain;
-    } catch (...) {
-        return "an exception of a type that says nothing" + chain;
-    }
+    auto [what, trace] = torc::detail::uncaught(error, &executor);
+    if (!trace.empty()) trace.pop_back();  // the last line's end
+    return trace.empty() ? what : what + "\n" + trace;
 }
 
 /// `frames_before` are those that were alive before the program had any.

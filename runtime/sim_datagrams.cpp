@@ -14,6 +14,14 @@ constexpr std::size_t most_datagrams = 64;
 
 }  // namespace
 
+std::string gathered(const msghdr& message) {
+    std::string bytes;
+    for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
+        bytes.append(static_cast<const char*>(message.msg_iov[part].iov_base), message.msg_iov[part].iov_len);
+    }
+    return bytes;
+}
+
 std::optional<int> Network::send_message(int id, const msghdr& message) {
     Socket* const sender = socket(id);
     if (sender == nullptr) return -EBADF;
@@ -24,17 +32,12 @@ std::optional<int> Network::send_message(int id, const msghdr& message) {
     to = to.reached();
     Host* const there = owner_of(*sender->host, to);
     if (there == nullptr) return -EHOSTUNREACH;
-    Datagram datagram{sender->local, {}};
-    for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
-        datagram.bytes.append(static_cast<const char*>(message.msg_iov[part].iov_base), message.msg_iov[part].iov_len);
-    }
+    Datagram datagram{sender->local, gathered(message)};
     if (datagram.bytes.size() > 65'507) return -EMSGSIZE;
     if (datagram.from.is_any()) {
-        datagram.from.family = to.family;
-        for (const Endpoint& own : sender->host->addresses) {
-            if (own.family == to.family) datagram.from.ip = own.ip;
-        }
-        if (to.is_loopback()) datagram.from.ip = to.ip;
+        const Endpoint own = source(*sender->host, to);
+        datagram.from.family = own.family;
+        datagram.from.ip = own.ip;
     }
     const int size = static_cast<int>(datagram.bytes.size());
     Random& random = agenda_.random;
@@ -50,13 +53,8 @@ void Network::deliver(const Host& from, Host& to, const Endpoint& target, Datagr
         if (cut(from, to)) return;
         Socket* taker = nullptr;
         for (auto& [id, socket] : sockets_) {
-            const Endpoint& local = socket.local;
-            if (socket.host != &to || socket.type != SOCK_DGRAM || socket.crashed || local.port != target.port)
-                continue;
-            const bool fits = local.family == target.family && (local.is_any() || local.ip == target.ip);
-            const bool takes_both = local.family == AF_INET6 && !socket.v6_only && local.is_any();
-            if (!fits && !takes_both) continue;
-            if (taker == nullptr || !local.is_any()) taker = &socket;
+            if (socket.host != &to || socket.type != SOCK_DGRAM || socket.crashed || !socket.takes(target)) continue;
+            if (taker == nullptr || !socket.local.is_any()) taker = &socket;
         }
         if (taker == nullptr || taker->datagrams.size() == most_datagrams) return;
         taker->datagrams.push_back(datagram);

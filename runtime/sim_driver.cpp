@@ -1,8 +1,5 @@
 #include "sim_driver.hpp"
 
-#include <netinet/in.h>
-#include <poll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -17,8 +14,8 @@
 
 // Theory of operation. An operation is tried when it begins; if it would wait it stands in `waiting_` until the network
 // says that its socket changed. Having its result, it is `over`: the completion follows a while later, overtaken by
-// others, and a cancellation that lands meanwhile comes too late, as with a real kernel. What it received reaches its
-// memory with the completion.
+// others, and a cancellation that lands meanwhile comes too late, as with a real kernel. What was received into
+// a task's own memory reaches it with the completion.
 //
 // The memory of an operation is the driver's from beginning to completion, so it must not change in that time: a number
 // made of its bytes at the beginning is compared at the end. Whoever frees or uses it too early is found here, and
@@ -57,21 +54,11 @@ std::uint64_t digest_of(const operation& op) noexcept {
     return mixed;
 }
 
-std::string gathered(const msghdr& message) {
-    std::string bytes;
-    for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
-        bytes.append(static_cast<const char*>(message.msg_iov[part].iov_base), message.msg_iov[part].iov_len);
-    }
-    return bytes;
-}
-
 std::ptrdiff_t threads_of_process() {
     std::error_code failed;
     std::filesystem::directory_iterator threads{"/proc/self/task", failed};
     return failed ? 2 : std::distance(begin(threads), end(threads));
 }
-
-bool has_socket(const operation& op) noexcept { return op.kind != op_kind::nop && op.kind != op_kind::socket; }
 
 }  // namespace
 
@@ -229,11 +216,11 @@ void SimDriver::begin(operation& op) {
     pending = {};
     pending.serial = ++serial_;
     pending.file = op.file != nullptr ? op.file->value : -1;
-    if (has_socket(op)) pending.guard = digest_of(op);
+    pending.guard = digest_of(op);
     agenda_.note(to_string(op.kind), pending.file, static_cast<std::int64_t>(op.length));
     if (agenda_.random.chance(options_.failure)) {
         if (const int error = drawn_failure(op.kind); error != 0) {
-            if (op.kind == op_kind::close) static_cast<void>(network_.close(pending.file));
+            if (op.kind == op_kind::close) network_.close(pending.file);
             return complete(op, -error);
         }
     }
@@ -307,7 +294,7 @@ std::optional<int> SimDriver::call(operation& op, Pending& pending) {
         case op_kind::shutdown: return network_.shutdown(file, op.flags);
         case op_kind::close: {
             const bool in_use = std::ranges::any_of(pending_, [&](const auto& each) {
-                return each.second.file == file && each.first != &op && has_socket(*each.first);
+                return each.second.file == file && each.first != &op && each.first->kind != op_kind::socket;
             });
             TORC_ASSERT(!in_use, "a descriptor was closed while an operation on it was in flight");
             return network_.close(file);
@@ -359,23 +346,13 @@ void SimDriver::complete(operation& op, int result, int buffer_id) {
 void SimDriver::land(operation& op, int result, int buffer_id) {
     std::erase(waiting_, &op);
     const Pending pending = std::move(pending_.extract(&op).mapped());
-    if (has_socket(op)) {
-        TORC_ASSERT(digest_of(op) == pending.guard, "memory changed while an operation in flight owned it");
-    }
+    TORC_ASSERT(digest_of(op) == pending.guard, "memory changed while an operation in flight owned it");
     if (op.kind == op_kind::receive && !op.select_buffer && result > 0) {
         std::memcpy(op.address, pending.bytes.data(), pending.bytes.size());
     }
     if (op.kind == op_kind::socket && result < 0) *op.file = {};
     agenda_.note("completed", pending.file, result);
-    operation* following = op.chain;
-    bool broken = op.link == op_link::soft && result < 0;
-    finish(op, result, false, buffer_id);
-    while (following != nullptr && (broken || following->cancel_requested)) {
-        operation& skipped = *following;
-        following = skipped.chain;
-        broken = broken || skipped.link == op_link::soft;
-        finish(skipped, -ECANCELED);
-    }
+    operation* const following = finish_linked(op, result, buffer_id);
     if (following != nullptr) begin(*following);
 }
 
@@ -454,7 +431,9 @@ int SimDriver::peer_address(const descriptor& file, sockaddr* address, std::uint
     return 0;
 }
 
-int SimDriver::set_option(const descriptor& file, int, int, int) noexcept { return network_.known(file.value); }
+int SimDriver::set_option(const descriptor& file, int, int, int) noexcept {
+    return network_.find(file.value) != nullptr ? 0 : -EBADF;
+}
 
 void SimDriver::fill_random(std::span<std::byte> bytes) noexcept {
     for (std::byte& byte : bytes) byte = static_cast<std::byte>(entropy_());

@@ -2,7 +2,6 @@
 
 #include <semaphore.h>
 
-#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -69,7 +68,7 @@ class SimDriver final : public Driver {
     };
 
     void cancel_in_flight(operation& op) noexcept override;
-    void close_now(const descriptor& file) noexcept override { static_cast<void>(network_.close(file.value)); }
+    void close_now(const descriptor& file) noexcept override { network_.close(file.value); }
     void submitted(operation& first) noexcept override;
 
     void take_chains();

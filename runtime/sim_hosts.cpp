@@ -258,10 +258,7 @@ Socket* Network::listener_at(const Host& host, const Endpoint& to) {
             if (local.family == AF_UNIX && local.path == to.path) found.push_back(&socket);
             continue;
         }
-        if (local.family == AF_UNIX || local.port != to.port) continue;
-        const bool fits = local.family == to.family && (local.is_any() || local.ip == to.ip);
-        const bool takes_both = local.family == AF_INET6 && !socket.v6_only && local.is_any();
-        if (fits || takes_both) found.push_back(&socket);
+        if (socket.takes(to)) found.push_back(&socket);
     }
     return found.empty() ? nullptr : found[agenda_.random.below(found.size())];
 }

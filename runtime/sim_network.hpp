@@ -3,7 +3,6 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <compare>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -48,7 +47,7 @@ struct Endpoint {
     [[nodiscard]] bool same_host(const Endpoint& other) const noexcept {
         return family == other.family && ip == other.ip;
     }
-    auto operator<=>(const Endpoint&) const = default;
+    bool operator==(const Endpoint&) const = default;
 };
 
 struct Host {
@@ -131,7 +130,17 @@ struct Socket {
     bool broken = false;
     bool crashed = false;
     bool abortive = false;  // SO_LINGER of no time: closing is a reset
+
+    /// Whether it is bound to where `to` leads. Requires: not a unix socket's path.
+    [[nodiscard]] bool takes(const Endpoint& to) const noexcept {
+        if (local.port != to.port) return false;
+        const bool takes_both = local.family == AF_INET6 && !v6_only && local.is_any();
+        return takes_both || (local.family == to.family && (local.is_any() || local.ip == to.ip));
+    }
 };
+
+/// All the bytes of a message.
+std::string gathered(const msghdr& message);
 
 class Network {
    public:
@@ -166,7 +175,6 @@ class Network {
     int set_option(int id, int level, int name, std::span<const std::byte> value) noexcept;
     /// The address of a host's from which it reaches another; no address in particular if it has none of the family.
     [[nodiscard]] static Endpoint source(const Host& host, const Endpoint& to);
-    [[nodiscard]] int known(int id) const noexcept { return sockets_.contains(id) ? 0 : -EBADF; }
     [[nodiscard]] const Socket* find(int id) const noexcept;
     [[nodiscard]] std::size_t open_sockets() const noexcept { return sockets_.size(); }
 

@@ -15,7 +15,7 @@
 // submission queue, returns freed buffers to the kernel, enters the kernel once (submit, and wait unless told to poll),
 // and delivers what is in the completion queue. `user_data` is the address of the operation record: a record can not be
 // reused or die before its terminal completion, so a completion always finds its own. Cancel requests carry a tag
-// instead; their own completions prove nothing and are dropped.
+// instead; of their own completions only those that found nothing say anything, see below.
 //
 // A cancel is put into the submission queue at once, so it precedes any later operation that reuses the same record,
 // and the kernel, which starts entries in order, can never apply it to the wrong one. It may find nothing although its
@@ -59,11 +59,7 @@ void UringDriver::wake() noexcept {
 }
 
 void UringDriver::cancel_in_flight(operation& op) noexcept {
-    if (op.previous == nullptr && op.next == nullptr && cancelling_ != &op) {
-        op.next = cancelling_;
-        if (cancelling_ != nullptr) cancelling_->previous = &op;
-        cancelling_ = &op;
-    }
+    if (op.previous == nullptr && op.next == nullptr && cancelling_.first != &op) cancelling_.push(op);
     ask_to_cancel(op);
 }
 
@@ -80,16 +76,12 @@ void UringDriver::ask_to_cancel(operation& op) noexcept {
 
 void UringDriver::cancel_again() noexcept {
     cancel_missed_ = false;
-    for (operation* op = cancelling_; op != nullptr; op = op->next) ask_to_cancel(*op);
+    for (operation* op = cancelling_.first; op != nullptr; op = op->next) ask_to_cancel(*op);
 }
 
 /// The terminal completion.
 void UringDriver::end(operation& op, int result, int buffer_id) noexcept {
-    if (op.cancel_requested) {
-        (op.previous != nullptr ? op.previous->next : cancelling_) = op.next;
-        if (op.next != nullptr) op.next->previous = op.previous;
-        op.next = op.previous = nullptr;
-    }
+    if (op.cancel_requested) cancelling_.remove(op);
     finish(op, result, false, buffer_id);
 }
 

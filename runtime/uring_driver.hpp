@@ -66,8 +66,8 @@ class UringDriver final : public Driver {
     io_uring ring_{};
     bool ring_open_ = false;
     const UringFeatures may_;
-    UringFeatures can_;  // and may; without direct descriptors there is no use for options set through the ring
-    operation* cancelling_ = nullptr;  // in flight and asked to end
+    UringFeatures can_;          // and may; without direct descriptors there is no use for options set through the ring
+    operation_list cancelling_;  // in flight and asked to end
     bool cancel_missed_ = false;
     int wake_fd_ = -1;
     std::vector<std::int32_t> free_slots_;

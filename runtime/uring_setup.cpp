@@ -123,7 +123,6 @@ bool UringDriver::open_direct_table() noexcept {
 }
 
 void prepare_setsockopt(io_uring_sqe* sqe, int fd, int level, int name, const void* value, unsigned length) noexcept {
-    // Written by hand: liburing 2.3 has no helper and no names for these fields.
     io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, nullptr, 0, socket_setsockopt);
     const std::uint32_t level_and_name[2] = {static_cast<std::uint32_t>(level), static_cast<std::uint32_t>(name)};
     std::memcpy(&sqe->addr, level_and_name, sizeof level_and_name);

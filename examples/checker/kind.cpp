@@ -18,9 +18,8 @@
 namespace checker {
 namespace {
 
-constexpr std::array<std::string_view, 9> torc_kinds{
-    "timed_out",        "closed",      "busy",      "end_of_stream",   "would_overflow",
-    "invalid_argument", "unsupported", "not_found", "resolver_failed",
+constexpr std::array<std::string_view, 8> torc_kinds{
+    "timed_out", "closed", "busy", "end_of_stream", "invalid_argument", "unsupported", "not_found", "resolver_failed",
 };
 static_assert(torc_kinds.size() == static_cast<std::size_t>(torc::errc::resolver_failed));
 

@@ -16,9 +16,9 @@ TEST_SUITE("error") {
     }
 
     TEST_CASE("a detail replaces the code's own words") {
-        Error error{errc::would_overflow, torc::phase::head, "", "the head is larger than 64 KiB"};
+        Error error{errc::invalid_argument, torc::phase::head, "", "the head is larger than 64 KiB"};
         CHECK(std::string{error.what()} == "head: the head is larger than 64 KiB");
-        CHECK(error.code() == errc::would_overflow);
+        CHECK(error.code() == errc::invalid_argument);
     }
 
     TEST_CASE("changing a copy leaves the original as it was") {

@@ -95,6 +95,38 @@ TEST_SUITE("sim: datagrams") {
         CHECK(std::ranges::is_sorted(arrivals(options, "server")));
     }
 
+    TEST_CASE(
+        "who sends from no address in particular is seen under the one that the driver names, and connects from it") {
+        sim::run(1, plain(), [](sim::World& world) -> task<> {
+            world.add_host("many", {"10.0.0.7", "10.0.0.8", "fd00::7"});
+            world.add_host("server", {"10.0.0.2"});
+            const net::Address to = net::Address::parse("10.0.0.2:53").value();
+            net::Address by_datagram;
+            net::Address by_connection;
+            net::Address named;
+            auto serve = [&]() -> task<> {
+                net::UdpSocket socket = net::UdpSocket::bind(net::Address::any(53));
+                net::TcpListener listener = net::TcpListener::bind(net::Address::any(53));
+                std::array<std::byte, 2> buffer{};
+                by_datagram = (co_await socket.receive_from(buffer)).from;
+                by_connection = (co_await listener.accept()).peer();
+            };
+            auto send = [&]() -> task<> {
+                sockaddr_storage name{};
+                auto* const source = reinterpret_cast<sockaddr*>(&name);
+                std::uint32_t size = sizeof name;
+                CHECK(Executor::here().driver().source_address(to.data(), to.size(), source, &size) == 0);
+                named = net::Address::from_sockaddr(source, size);
+                co_await send_numbers(to, 1);
+                static_cast<void>(co_await net::TcpStream::connect(to));
+            };
+            co_await gather(world.on("server", serve()), world.on("many", send()));
+            CHECK(named == net::Address::parse("10.0.0.7:0").value());
+            CHECK(by_datagram.with_port(0) == named);
+            CHECK(by_connection.with_port(0) == named);
+        });
+    }
+
     TEST_CASE("a buffer that is too small gets the beginning, and is told so; no length is one, too") {
         sim::run(1, {}, []() -> task<> {
             net::UdpSocket receiver = net::UdpSocket::bind(net::Address::loopback(0));

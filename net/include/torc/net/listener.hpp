@@ -58,7 +58,6 @@ class [[nodiscard("co_await it")]] accept_awaitable final : public torc::detail:
    public:
     explicit accept_awaitable(ListenerRecord* listener) noexcept : listener_(listener) {}
 
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         return begin(self.promise());

@@ -11,7 +11,7 @@
 
 #include <torc/net/address.hpp>
 #include <torc/runtime/close.hpp>
-#include <torc/runtime/io.hpp>
+#include <torc/runtime/leaf.hpp>
 
 /// The record behind every connected socket: what the kernel may be working on, and how it is closed.
 ///
@@ -93,7 +93,6 @@ class SocketRecord final : public close_record {
 /// One wait for bytes, into the caller's memory or as a slice.
 class receiving : public torc::detail::leaf, protected operation {
    public:
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         return begin(self.promise());
@@ -151,7 +150,6 @@ class [[nodiscard("co_await it")]] slice_awaitable final : public receiving {
 /// One send of all of the caller's memory.
 class sending : public torc::detail::leaf, protected operation {
    public:
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         return begin(self.promise());
@@ -210,12 +208,11 @@ class [[nodiscard("co_await it")]] gathered_send_awaitable final : public sendin
 /// that a close waits for it.
 class side_awaitable : public torc::detail::leaf, protected operation {
    public:
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         return begin(self.promise());
     }
-    void cancel() noexcept override { executor_.driver().cancel(*this); }
+    void cancel() noexcept override { task_->executor->driver().cancel(*this); }
     [[nodiscard]] std::string describe() const override { return to_string(operation::kind); }
 
    protected:
@@ -229,8 +226,7 @@ class side_awaitable : public torc::detail::leaf, protected operation {
     static void completed(operation& op) noexcept;
 
     bool refused_ = false;
-    Executor& executor_;
-    SocketRecord* socket_;  // null once it ended, or if the socket was closed before it began
+    SocketRecord* socket_;  // null once it ended
 };
 
 }  // namespace torc::net

@@ -5,7 +5,7 @@
 
 #include <torc/net/address.hpp>
 #include <torc/runtime/close.hpp>
-#include <torc/runtime/io.hpp>
+#include <torc/runtime/leaf.hpp>
 
 /// Datagrams.
 namespace torc::net {
@@ -24,7 +24,6 @@ namespace detail {
 /// One message of sendmsg or recvmsg.
 class message_awaitable : public torc::detail::leaf, protected operation {
    public:
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         return begin(self.promise());

@@ -32,7 +32,6 @@ class channel {
 
     class sender : public detail::waiter {
        public:
-        bool await_ready() const noexcept { return false; }
         void await_resume() {
             if (auto sent = take(); !sent) detail::throw_error(std::move(sent).error(), task_);
         }
@@ -54,15 +53,11 @@ class channel {
         ~sender() = default;
 
         [[nodiscard]] bool begin(detail::task_state& task, T& offered) noexcept {
-            if (!enter(task)) return false;
-            refused = channel_.closed_;
-            if (refused || channel_.accept(offered)) {
-                leave();
-                return false;
-            }
             item = &offered;
-            wait_in(channel_.senders_);
-            return true;
+            return this->wait_in(channel_.senders_, task, [&] {
+                refused = channel_.closed_;
+                return refused || channel_.accept(offered);
+            });
         }
 
        private:
@@ -87,16 +82,10 @@ class channel {
     class [[nodiscard("co_await it")]] receive_awaitable final : public detail::waiter {
        public:
         explicit receive_awaitable(channel& from) noexcept : channel_(from) {}
-        bool await_ready() const noexcept { return false; }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-            if (!enter(self.promise())) return false;
-            if (channel_.take_into(item_) || channel_.closed_) {
-                leave();
-                return false;
-            }
-            wait_in(channel_.receivers_);
-            return true;
+            return this->wait_in(channel_.receivers_, self.promise(),
+                                 [this] { return channel_.take_into(item_) || channel_.closed_; });
         }
         std::optional<T> await_resume() {
             throw_if_cancelled();

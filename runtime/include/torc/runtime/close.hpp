@@ -5,7 +5,7 @@
 
 /// Structured close: the asynchronous destructor that C++ does not have.
 ///
-/// A resource whose close needs the ring keeps what the close needs in a record of its own, on the heap. When the
+/// A resource whose close needs the ring keeps what the close needs in a record of its own. When the
 /// resource's C++ scope ends, its destructor abandons the record and returns; the record now owns the descriptor and
 /// itself. It is entered on the account of the running task, which is the task whose frame is being left, and that task
 /// does not finish before it is done. Outside any task the executor keeps the account and `run` does not return.

@@ -122,7 +122,7 @@ class Driver {
     /// A deadline in the past polls; `Clock::never` waits without one.
     virtual void turn(Clock::time_point deadline) = 0;
 
-    /// Whether busy tasks should let it have its turn: something was queued, or it had none for a while (20 us).
+    /// Whether busy tasks should let it have its turn: something was queued, or it was last due a while ago (20 us).
     [[nodiscard]] bool due() noexcept;
 
     /// Ends the present or the next `turn` early. From any thread.
@@ -194,6 +194,8 @@ class Driver {
     void start(operation& op) noexcept;
     /// The one way in which an operation ends or speaks: fills in the result and calls `complete`.
     void finish(operation& op, int result, bool more = false, int buffer_id = -1) noexcept;
+    /// Ends a record, and of what is chained behind it all that does not run. Returns what has to begin now, or null.
+    operation* finish_linked(operation& op, int result, int buffer_id) noexcept;
 
     BufferPool buffers_;
     DriverStatistics statistics_;

@@ -33,7 +33,6 @@ enum class errc : int {
     closed,            ///< the resource was closed by this side
     busy,              ///< a second reader or writer where only one may be
     end_of_stream,     ///< the peer ended the stream where more had to come
-    would_overflow,    ///< a bound set by the user of the library was reached
     invalid_argument,  ///< what was passed in can not mean anything
     unsupported,       ///< this kernel, driver or build can not do it
     not_found,         ///< a name does not exist

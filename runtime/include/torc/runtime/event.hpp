@@ -12,16 +12,9 @@ class event {
     class [[nodiscard("co_await it")]] wait_awaitable final : public detail::waiter {
        public:
         explicit wait_awaitable(event& which) noexcept : event_(which) {}
-        bool await_ready() const noexcept { return false; }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-            if (!enter(self.promise())) return false;
-            if (event_.set_) {
-                leave();
-                return false;
-            }
-            wait_in(event_.waiting_);
-            return true;
+            return wait_in(event_.waiting_, self.promise(), [this] { return event_.set_; });
         }
         void await_resume() const { throw_if_cancelled(); }
         [[nodiscard]] std::string describe() const override { return "event"; }

@@ -15,9 +15,10 @@
 
 /// The executor: one thread, one driver, and the tasks that run on it.
 ///
-/// A turn of its loop: resume what is ready (each task once), run what other threads posted, fire the timers that are
-/// due, then enter the driver, which submits all that was asked for and waits only if nothing is ready. A completion
-/// makes a task ready; it never resumes it on the spot, so no stack grows with the number of completions.
+/// A turn of its loop: fire the timers that are due, run what other threads posted, resume what is ready, a few rounds
+/// of it, and enter the driver, which submits all that was asked for and waits only if nothing is ready. While tasks
+/// are ready and have asked it for nothing the driver has its turn now and then. A completion makes a task ready; it
+/// never resumes it on the spot, so no stack grows with the number of completions.
 namespace torc {
 
 template <class T>
@@ -45,7 +46,7 @@ struct ExecutorOptions : DriverOptions {
 
 struct Statistics : DriverStatistics {
     std::uint64_t resumes = 0;
-    std::uint64_t suspensions = 0;        ///< awaits that had to wait
+    std::uint64_t suspensions = 0;        ///< awaits, also those that then need not wait
     std::uint64_t ungraceful_closes = 0;  ///< closes from destructors that were not clean, or were cut short
     std::uint64_t closes = 0;             ///< closes completed
     std::size_t open_closes = 0;          ///< closes now under way
@@ -139,6 +140,18 @@ class Executor {
         child.handle.resume();
         running_ = parent;
         --depth_;
+    }
+    /// Lets `parent` wait for `child`, which starts in place. False if that has finished already, so that the stack
+    /// stays flat without tail calls, which GCC does not make at -O0 or under sanitizers.
+    [[nodiscard]] bool wait_for(detail::task_state& parent, detail::task_state& child) noexcept {
+        child.executor = this;
+        child.parent = &parent;
+        child.scope = parent.scope;
+        suspend(parent, child);
+        start(child);
+        if (!child.finished) return true;
+        parent.waiting_for = nullptr;
+        return false;
     }
     [[nodiscard]] detail::task_state* running() const noexcept { return running_; }
     /// Lets `owner` be the running task for a moment, so that resources destroyed now are closed on its account.

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstddef>
-#include <iterator>
 #include <ranges>
 #include <tuple>
 #include <utility>
@@ -32,56 +30,86 @@ held<T> take_held(promise<T>& state) {
     }
 }
 
-template <class... Ts>
-class [[nodiscard]] gather_awaitable final : public fail_fast_group {
+/// A group and its children, several of one kind or a few of different kinds: starts them all and waits for them. What
+/// they give is for the combinator that derives from this to say.
+template <class Group, class Tasks>
+class children;
+
+template <class Group, class... Ts>
+class children<Group, std::tuple<task<Ts>...>> : public Group {
    public:
-    explicit gather_awaitable(task<Ts>... tasks) : fail_fast_group("gather"), tasks_(std::move(tasks)...) {}
+    explicit children(task<Ts>... tasks) : tasks_(std::move(tasks)...) {}
 
     bool await_ready() const noexcept { return sizeof...(Ts) == 0; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_state& owner = self.promise();
-        open(*owner.executor, &owner);
-        std::apply([this](auto&... each) { (start(each.state()), ...); }, tasks_);
-        return wait();
-    }
-    auto await_resume() {
-        throw_if_failed();
-        if constexpr (!(std::is_void_v<Ts> && ...)) {
-            return std::apply([](auto&... each) { return std::tuple<held<Ts>...>{take_held(each.state())...}; },
-                              tasks_);
-        }
+        this->open(*owner.executor, &owner);
+        std::apply([this](auto&... each) { (this->start(each.state()), ...); }, tasks_);
+        return this->wait();
     }
 
-   private:
+   protected:
+    children(children&&) noexcept = default;
+    ~children() = default;
+
     std::tuple<task<Ts>...> tasks_;
 };
 
-template <class T>
-class [[nodiscard]] gather_range_awaitable final : public fail_fast_group {
+template <class Group, class T>
+class children<Group, std::vector<task<T>>> : public Group {
    public:
-    explicit gather_range_awaitable(std::vector<task<T>> tasks) : fail_fast_group("gather"), tasks_(std::move(tasks)) {}
+    explicit children(std::vector<task<T>> tasks) : tasks_(std::move(tasks)) {}
 
     bool await_ready() const noexcept { return tasks_.empty(); }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_state& owner = self.promise();
-        open(*owner.executor, &owner);
-        for (task<T>& each : tasks_) start(each.state());
-        return wait();
+        this->open(*owner.executor, &owner);
+        for (task<T>& each : tasks_) this->start(each.state());
+        return this->wait();
     }
+
+   protected:
+    children(children&&) noexcept = default;
+    ~children() = default;
+
+    std::vector<task<T>> tasks_;
+};
+
+class gather_group : public fail_fast_group {
+   protected:
+    gather_group() noexcept : fail_fast_group("gather") {}
+    gather_group(gather_group&&) noexcept = default;
+    ~gather_group() = default;
+};
+
+template <class... Ts>
+class [[nodiscard]] gather_awaitable final : public children<gather_group, std::tuple<task<Ts>...>> {
+   public:
+    using children<gather_group, std::tuple<task<Ts>...>>::children;
     auto await_resume() {
-        throw_if_failed();
+        this->throw_if_failed();
+        if constexpr (!(std::is_void_v<Ts> && ...)) {
+            return std::apply([](auto&... each) { return std::tuple<held<Ts>...>{take_held(each.state())...}; },
+                              this->tasks_);
+        }
+    }
+};
+
+template <class T>
+class [[nodiscard]] gather_range_awaitable final : public children<gather_group, std::vector<task<T>>> {
+   public:
+    using children<gather_group, std::vector<task<T>>>::children;
+    auto await_resume() {
+        this->throw_if_failed();
         if constexpr (!std::is_void_v<T>) {
             std::vector<T> values;
-            values.reserve(tasks_.size());
-            for (task<T>& each : tasks_) values.push_back(each.state().take());
+            values.reserve(this->tasks_.size());
+            for (task<T>& each : this->tasks_) values.push_back(each.state().take());
             return values;
         }
     }
-
-   private:
-    std::vector<task<T>> tasks_;
 };
 
 template <std::ranges::input_range R>

@@ -41,50 +41,28 @@ class settling_group : public child_group {
 };
 
 template <class... Ts>
-class [[nodiscard]] gather_settled_awaitable final : public settling_group {
+class [[nodiscard]] gather_settled_awaitable final : public children<settling_group, std::tuple<task<Ts>...>> {
    public:
-    explicit gather_settled_awaitable(task<Ts>... tasks) : tasks_(std::move(tasks)...) {}
-
-    bool await_ready() const noexcept { return sizeof...(Ts) == 0; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        task_state& owner = self.promise();
-        open(*owner.executor, &owner);
-        std::apply([this](auto&... each) { (start(each.state()), ...); }, tasks_);
-        return wait();
-    }
+    using children<settling_group, std::tuple<task<Ts>...>>::children;
     std::tuple<settled<Ts>...> await_resume() {
-        throw_if_cancelled();
-        return std::apply([](auto&... each) { return std::tuple<settled<Ts>...>{ending_of(each.state())...}; }, tasks_);
+        this->throw_if_cancelled();
+        return std::apply(
+            [](auto&... each) { return std::tuple<settled<Ts>...>{settling_group::ending_of(each.state())...}; },
+            this->tasks_);
     }
-
-   private:
-    std::tuple<task<Ts>...> tasks_;
 };
 
 template <class T>
-class [[nodiscard]] gather_settled_range_awaitable final : public settling_group {
+class [[nodiscard]] gather_settled_range_awaitable final : public children<settling_group, std::vector<task<T>>> {
    public:
-    explicit gather_settled_range_awaitable(std::vector<task<T>> tasks) : tasks_(std::move(tasks)) {}
-
-    bool await_ready() const noexcept { return tasks_.empty(); }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        task_state& owner = self.promise();
-        open(*owner.executor, &owner);
-        for (task<T>& each : tasks_) start(each.state());
-        return wait();
-    }
+    using children<settling_group, std::vector<task<T>>>::children;
     std::vector<settled<T>> await_resume() {
-        throw_if_cancelled();
+        this->throw_if_cancelled();
         std::vector<settled<T>> results;
-        results.reserve(tasks_.size());
-        for (task<T>& each : tasks_) results.push_back(ending_of(each.state()));
+        results.reserve(this->tasks_.size());
+        for (task<T>& each : this->tasks_) results.push_back(this->ending_of(each.state()));
         return results;
     }
-
-   private:
-    std::vector<task<T>> tasks_;
 };
 
 }  // namespace detail

@@ -18,9 +18,8 @@ class io_leaf : public leaf, public operation {
    public:
     io_leaf(op_kind what, descriptor* target) noexcept : operation(what, target, completed) {}
     /// Only an operation that was not started may move.
-    io_leaf(io_leaf&& other) noexcept : operation(other), refused_(other.refused_) { assert_idle(); }
+    io_leaf(io_leaf&& other) noexcept : operation(other) { assert_idle(); }
 
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         return begin(self.promise());
@@ -33,20 +32,13 @@ class io_leaf : public leaf, public operation {
 
     /// The result as the kernel gives it, a negative errno for a failure. Throws `cancelled` if it ended so.
     [[nodiscard]] int outcome() const {
-        if (refused_ != 0) return refused_;
         throw_if_cancelled();
         if (result == -ECANCELED && cancel_requested) throw torc::cancelled{};
         return result;
     }
-    /// Makes the await give this negative errno without starting anything.
-    void refuse(int error) noexcept { refused_ = error; }
 
    private:
     bool begin(task_state& task) noexcept {
-        if (refused_ != 0) {
-            task_ = &task;
-            return false;
-        }
         if (!enter(task)) return false;
         task.executor->driver().submit(*this);
         return true;
@@ -55,8 +47,6 @@ class io_leaf : public leaf, public operation {
     void assert_idle() const {
         TORC_ASSERT(state == op_state::idle, "an operation was destroyed while the kernel still worked on it");
     }
-
-    int refused_ = 0;
 };
 
 /// Gives `Derived` its await_resume from its `take`, which returns a `result<T>`.

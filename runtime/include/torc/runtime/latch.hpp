@@ -14,17 +14,10 @@ class latch {
     class [[nodiscard("co_await it")]] wait_awaitable final : public detail::waiter {
        public:
         wait_awaitable(latch& what, std::size_t arriving) noexcept : latch_(what), arriving_(arriving) {}
-        bool await_ready() const noexcept { return false; }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
             latch_.count_down(arriving_);
-            if (!enter(self.promise())) return false;
-            if (latch_.count_ == 0) {
-                leave();
-                return false;
-            }
-            wait_in(latch_.waiting_);
-            return true;
+            return wait_in(latch_.waiting_, self.promise(), [this] { return latch_.count_ == 0; });
         }
         void await_resume() const { throw_if_cancelled(); }
         [[nodiscard]] std::string describe() const override { return "latch"; }

@@ -21,6 +21,9 @@ class leaf : public awaited {
     /// task is made ready now or later, never resumed from here.
     virtual void cancel() noexcept = 0;
 
+    /// Whether there is something to wait for is seen in `enter`.
+    bool await_ready() const noexcept { return false; }
+
     /// Makes `enter` refuse as in a cancelled scope. Requires: not awaited yet.
     void cancel_unbegun() noexcept { cancelled_ = true; }
 

@@ -44,16 +44,9 @@ class mutex {
     class [[nodiscard("co_await it")]] lock_awaitable final : public detail::waiter {
        public:
         explicit lock_awaitable(mutex& wanted) noexcept : mutex_(wanted) {}
-        bool await_ready() const noexcept { return false; }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-            if (!enter(self.promise())) return false;
-            if (!std::exchange(mutex_.locked_, true)) {
-                leave();
-                return false;
-            }
-            wait_in(mutex_.waiting_);
-            return true;
+            return wait_in(mutex_.waiting_, self.promise(), [this] { return !std::exchange(mutex_.locked_, true); });
         }
         guard await_resume() const {
             throw_if_cancelled();

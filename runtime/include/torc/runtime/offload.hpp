@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <type_traits>
+#include <variant>
 
 #include <torc/runtime/leaf.hpp>
 
@@ -14,7 +15,7 @@ namespace torc {
 /// with the executor that owns the pool.
 class OffloadPool {
    public:
-    /// One piece of work. Owned by whoever waits for it; the pool's from `add` until `done` is posted or `remove` says
+    /// One piece of work. Owned by whoever waits for it; the pool's from `add` until it is posted or `remove` says
     /// yes.
     struct Job : posted {
         void (*work)(Job&) noexcept = nullptr;  // on a thread of the pool
@@ -47,7 +48,6 @@ class offload_awaitable final : public leaf, private OffloadPool::Job {
     explicit offload_awaitable(Function function) : function_(std::move(function)) {}
     offload_awaitable(offload_awaitable&& other) noexcept : Job(), function_(std::move(other.function_)) {}
 
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) {
         if (!enter(self.promise())) return false;
@@ -90,9 +90,8 @@ class offload_awaitable final : public leaf, private OffloadPool::Job {
     }
     static void performed(posted& work) noexcept { static_cast<offload_awaitable&>(static_cast<Job&>(work)).ready(); }
 
-    struct nothing {};
     Function function_;
-    std::optional<std::conditional_t<std::is_void_v<value_type>, nothing, value_type>> value_;
+    std::optional<std::conditional_t<std::is_void_v<value_type>, std::monostate, value_type>> value_;
     std::exception_ptr error_;
 };
 

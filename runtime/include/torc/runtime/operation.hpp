@@ -19,7 +19,7 @@ enum class op_kind : std::uint8_t {
     nop,              ///< completes in the next turn with 0
     socket,           ///< opens a socket: flags = domain, length = type, offset = protocol; fills `*file`
     connect,          ///< address = sockaddr, length = its size
-    accept,           ///< result = new descriptor; multishot unless told otherwise
+    accept,           ///< result = new descriptor; goes on with `multishot`
     receive,          ///< into address/length, or with `select_buffer` into one of the executor's buffers
     send,             ///< from address/length; with `whole` until all is sent or an error
     receive_message,  ///< address = msghdr

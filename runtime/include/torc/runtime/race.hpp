@@ -37,55 +37,34 @@ class race_group : public child_group {
 };
 
 template <class... Ts>
-class [[nodiscard]] race_awaitable final : public race_group {
+class [[nodiscard]] race_awaitable final : public children<race_group, std::tuple<task<Ts>...>> {
    public:
-    explicit race_awaitable(task<Ts>... tasks) : tasks_(std::move(tasks)...) {}
-
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        task_state& owner = self.promise();
-        open(*owner.executor, &owner);
-        std::apply([this](auto&... each) { (start(each.state()), ...); }, tasks_);
-        return wait();
-    }
-    std::variant<held<Ts>...> await_resume() { return value_of(winner(), std::index_sequence_for<Ts...>{}); }
+    using children<race_group, std::tuple<task<Ts>...>>::children;
+    std::variant<held<Ts>...> await_resume() { return value_of(this->winner(), std::index_sequence_for<Ts...>{}); }
 
    private:
     template <std::size_t... Is>
     std::variant<held<Ts>...> value_of(const task_state& won, std::index_sequence<Is...>) {
+        auto& tasks = this->tasks_;
         std::optional<std::variant<held<Ts>...>> value;
-        ((&std::get<Is>(tasks_).state() == &won
-              ? void(value.emplace(std::in_place_index<Is>, take_held(std::get<Is>(tasks_).state())))
+        ((&std::get<Is>(tasks).state() == &won
+              ? void(value.emplace(std::in_place_index<Is>, take_held(std::get<Is>(tasks).state())))
               : void()),
          ...);
         return std::move(*value);
     }
-    std::tuple<task<Ts>...> tasks_;
 };
 
 template <class T>
-class [[nodiscard]] race_range_awaitable final : public race_group {
+class [[nodiscard]] race_range_awaitable final : public children<race_group, std::vector<task<T>>> {
    public:
-    explicit race_range_awaitable(std::vector<task<T>> tasks) : tasks_(std::move(tasks)) {}
-
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        task_state& owner = self.promise();
-        open(*owner.executor, &owner);
-        for (task<T>& each : tasks_) start(each.state());
-        return wait();
-    }
+    using children<race_group, std::vector<task<T>>>::children;
     race_result<T> await_resume() {
-        const task_state& won = winner();
+        const task_state& won = this->winner();
         std::size_t index = 0;
-        while (&tasks_[index].state() != &won) ++index;
-        return {index, take_held(tasks_[index].state())};
+        while (&this->tasks_[index].state() != &won) ++index;
+        return {index, take_held(this->tasks_[index].state())};
     }
-
-   private:
-    std::vector<task<T>> tasks_;
 };
 
 }  // namespace detail

@@ -13,9 +13,7 @@ namespace torc {
 /// Returns: 0 (or what a `task<int>` returned); 1 after an uncaught error; 128 + the signal's number (130 for Ctrl-C)
 ///          when a signal ended it.
 /// Requires: one at a time in a process, because signals belong to the process.
-int run(task<> root);
-int run(task<int> root);
-int run(task<> root, const ExecutorOptions& options);
-int run(task<int> root, const ExecutorOptions& options);
+int run(task<> root, const ExecutorOptions& options = {});
+int run(task<int> root, const ExecutorOptions& options = {});
 
 }  // namespace torc

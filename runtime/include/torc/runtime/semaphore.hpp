@@ -56,16 +56,9 @@ class semaphore {
     class [[nodiscard("co_await it")]] acquire_awaitable final : public detail::waiter {
        public:
         acquire_awaitable(semaphore& from, std::size_t count) noexcept : semaphore_(from), count_(count) {}
-        bool await_ready() const noexcept { return false; }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
-            if (!enter(self.promise())) return false;
-            if (semaphore_.take(count_)) {
-                leave();
-                return false;
-            }
-            wait_in(semaphore_.waiting_);
-            return true;
+            return wait_in(semaphore_.waiting_, self.promise(), [this] { return semaphore_.take(count_); });
         }
         permit await_resume() const {
             throw_if_cancelled();

@@ -129,7 +129,7 @@ class Failure : public std::runtime_error {
 };
 
 /// The simulated machines and the network between them, during a run. There is one host from the beginning, "local"
-/// (127.0.0.1, ::1, 10.255.0.1), on which everything runs that is not put elsewhere.
+/// (127.0.0.1, ::1, 10.255.0.1, fdff::1), on which everything runs that is not put elsewhere.
 class World {
    public:
     explicit World(SimDriver& driver) noexcept : driver_(&driver) {}
@@ -171,7 +171,6 @@ class World {
     [[nodiscard]] Random& random() noexcept;
     /// A line of the program's own among the events. `what` must be a literal.
     void note(const char* what, std::int64_t value = 0) noexcept;
-    [[nodiscard]] std::uint64_t trace_hash() const noexcept;
 
    private:
     class Staying;

@@ -118,18 +118,10 @@ class [[nodiscard("a stream runs only when it is asked for values")]] stream {
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
             TORC_ASSERT(!body_.started || body_.finished,
                         "a stream was asked for a value while it was being asked for one");
-            detail::task_state& reader = self.promise();
-            Executor& executor = *reader.executor;
-            body_.executor = &executor;
-            body_.parent = &reader;
-            body_.scope = reader.scope;
             body_.left_body = body_.finished = false;
             body_.item = nullptr;
-            executor.suspend(reader, body_);
-            executor.start(body_);
-            if (!body_.finished) return true;
-            reader.waiting_for = nullptr;
-            return false;
+            detail::task_state& reader = self.promise();
+            return reader.executor->wait_for(reader, body_);
         }
         T* await_resume() {
             if (body_.ended == detail::outcome::pending) return body_.item;

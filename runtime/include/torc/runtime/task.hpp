@@ -99,20 +99,10 @@ class [[nodiscard("a task runs only when it is awaited")]] task {
         explicit awaiter(promise_type& child) noexcept : child_(child) {}
         bool await_ready() const noexcept { return false; }
 
-        /// Starts the child in place. Returning false when it has already finished keeps the stack flat without
-        /// relying on tail calls, which GCC does not make at -O0 or under sanitizers.
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
             detail::task_state& parent = self.promise();
-            Executor& executor = *parent.executor;
-            child_.executor = &executor;
-            child_.parent = &parent;
-            child_.scope = parent.scope;
-            executor.suspend(parent, child_);
-            executor.start(child_);
-            if (!child_.finished) return true;
-            parent.waiting_for = nullptr;
-            return false;
+            return parent.executor->wait_for(parent, child_);
         }
         T await_resume() {
             detail::rethrow_end(child_);

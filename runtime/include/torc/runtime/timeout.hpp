@@ -13,25 +13,6 @@ namespace detail {
 /// "0.25 s", "10 s"
 std::string in_seconds(Clock::duration wait);
 
-/// A limit as it was asked for, before the await from which a duration counts.
-struct time_limit {
-    const char* name;
-    Clock::time_point until = Clock::never;
-    Clock::duration wait{};
-    bool relative = false;
-
-    /// When it ends, for an await that begins now. Only a duration needs the clock.
-    [[nodiscard]] Clock::time_point from_now(const Executor& executor) const noexcept {
-        return relative ? after(executor.now(), wait) : until;
-    }
-    /// Whether it has ended already.
-    [[nodiscard]] bool is_over(const Executor& executor) const noexcept {
-        return relative ? wait <= Clock::duration::zero() : executor.reached(until);
-    }
-    /// "timed out after 0.25 s"; of a point in time only that it timed out.
-    [[nodiscard]] Error exceeded() const;
-};
-
 /// A group of one child and one timer. A shield arms the timer only when it is cancelled from outside.
 template <class T>
 class [[nodiscard("co_await it")]] limited_awaitable final : public child_group, private Timer {
@@ -95,7 +76,6 @@ class [[nodiscard("co_await it")]] limited_leaf final : public leaf, private Tim
     limited_leaf(limited_leaf&& other) noexcept
         : leaf(), Timer(fired), inner_(std::move(other.inner_)), limit_(other.limit_) {}
 
-    bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         task_ = &self.promise();

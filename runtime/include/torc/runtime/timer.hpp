@@ -37,7 +37,6 @@ class TimerQueue {
     void arm(Timer& timer, Clock::time_point deadline) noexcept;
     void disarm(Timer& timer) noexcept;
 
-    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
     /// When `fire` is to be called next; not later than the first deadline, and seldom earlier.
     [[nodiscard]] Clock::time_point next() const noexcept {
         return root_ != nullptr && root_->deadline_ < recent_until_ ? root_->deadline_ : recent_until_;

@@ -30,8 +30,9 @@ class waiter : public leaf {
     waiter(waiter&&) noexcept : waiter() {}
     ~waiter() = default;
 
-    /// Joins the end of `queue`. Requires: `enter` said yes.
-    void wait_in(wait_queue& queue) noexcept;
+    /// Enters, and joins the end of `queue` unless `take` finds what the task came for. False if there is no wait.
+    template <class Take>
+    [[nodiscard]] bool wait_in(wait_queue& queue, task_state& task, Take take) noexcept;
 
    private:
     wait_queue* queue_ = nullptr;
@@ -78,9 +79,16 @@ class wait_queue {
     waiter* last_ = nullptr;
 };
 
-inline void waiter::wait_in(wait_queue& queue) noexcept {
+template <class Take>
+bool waiter::wait_in(wait_queue& queue, task_state& task, Take take) noexcept {
+    if (!enter(task)) return false;
+    if (take()) {
+        leave();
+        return false;
+    }
     queue_ = &queue;
     queue.append(*this);
+    return true;
 }
 
 inline void waiter::cancel() noexcept {
