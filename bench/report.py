@@ -176,7 +176,7 @@ def main():
     for work in ("echo", "check", "https", "server", "instructions", "micro", "memory"):
         page = page.replace(f"{{{{tables {work}}}}}",
                             measured(results[work]) + tables(results[work]) if work in results else "Not measured yet.\n")
-    earlier = [read(found / name) for name in ("first", "second", "third", "fourth", "fifth", "sixth")]
+    earlier = [read(found / name) for name in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")]
     for work, first in earlier[0].items():
         page = page.replace(f"{{{{ratios {work}}}}}", measured(first) + ratios_table(first))
     for work in ("echo", "check", "https", "server"):
