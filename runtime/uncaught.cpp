@@ -1,7 +1,7 @@
 #include "uncaught.hpp"
 
-// Theory of operation. An `Error` of ours brings its chain of awaits along; that of any other exception was noted by the
-// executor as it left its first task.
+// Theory of operation. An `Error` of ours brings its chain of awaits along; that of any other exception was noted by
+// the executor as it left its first task.
 
 namespace torc::detail {
 
